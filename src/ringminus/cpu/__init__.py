@@ -1,0 +1,1 @@
+"""The processor: AMD-V in software."""

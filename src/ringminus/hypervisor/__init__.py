@@ -1,0 +1,1 @@
+"""Ring −1: partitions, virtual processors, CPUID, MSRs, hypercalls, SynIC, timers, local APIC."""

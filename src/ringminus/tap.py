@@ -1,0 +1,187 @@
+"""The points where the boundary can be watched, and the events that pass them.
+
+Each point of a `Tap` is an attribute that is None while nobody listens, so that the hot path pays one
+attribute test and builds no event:
+
+    if tap.msrs is not None:
+        tap.msrs(MsrAccess(...))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
+
+
+@dataclass(slots=True)
+class Event:
+    """A crossing. `time` is the partition's reference time (100 ns), `vp` the virtual processor's index."""
+
+    POINT: ClassVar[str] = ""
+    time: int
+    vp: int
+
+
+@dataclass(slots=True)
+class VmExit(Event):
+    """The guest left guest mode and was answered.
+
+    `reason` is the exit's name (`cpuid`, `msr`, `hypercall`, `halt`, `port`, `mmio`, …), `rip` the
+    instruction that caused it, `detail` what it was about (a leaf, an MSR, a port, a call code),
+    `ns` the time that answering took on the host.
+    """
+
+    POINT = "exits"
+    reason: str
+    rip: int
+    detail: int
+    ns: int
+
+
+@dataclass(slots=True)
+class MsrAccess(Event):
+    """RDMSR or WRMSR that was intercepted; `fault` tells that the guest was given #GP."""
+
+    POINT = "msrs"
+    msr: int
+    name: str
+    write: bool
+    value: int
+    fault: bool
+
+
+@dataclass(slots=True)
+class Hypercall(Event):
+    """A hypercall and its answer. `control`, `input`, `output` are RCX, RDX and R8; `result` is RAX.
+
+    `detail` holds the decoded input where the call is known, `status` the name of the result's status.
+    """
+
+    POINT = "hypercalls"
+    code: int
+    name: str
+    control: int
+    input: int
+    output: int
+    result: int
+    status: str
+    detail: str
+
+
+@dataclass(slots=True)
+class SynicMessage(Event):
+    """A message for a SINT's slot of the message page; `delivered` is False when the slot was busy and it
+    had to wait in the queue."""
+
+    POINT = "messages"
+    sint: int
+    message_type: int
+    payload: bytes
+    delivered: bool
+
+
+@dataclass(slots=True)
+class EventSignal(Event):
+    """An event flag for a SINT was signalled; `raised` is False when the flag was set already."""
+
+    POINT = "signals"
+    sint: int
+    flag: int
+    raised: bool
+
+
+@dataclass(slots=True)
+class Interrupt(Event):
+    """An interrupt vector was requested on a virtual processor; `source` names who asked."""
+
+    POINT = "interrupts"
+    vector: int
+    source: str
+
+
+@dataclass(slots=True)
+class TimerExpired(Event):
+    """A timer fired: `timer` is its name, `deadline` when it was due (100 ns)."""
+
+    POINT = "timers"
+    timer: str
+    deadline: int
+
+
+@dataclass(slots=True)
+class PortIo(Event):
+    """An access to an I/O port, `size` in bytes."""
+
+    POINT = "ports"
+    port: int
+    size: int
+    write: bool
+    value: int
+
+
+@dataclass(slots=True)
+class MmioAccess(Event):
+    """An access to guest-physical memory that is no RAM, `size` in bytes."""
+
+    POINT = "mmio"
+    gpa: int
+    size: int
+    write: bool
+    value: int
+
+
+EVENTS: tuple[type[Event], ...] = (
+    VmExit,
+    MsrAccess,
+    Hypercall,
+    SynicMessage,
+    EventSignal,
+    Interrupt,
+    TimerExpired,
+    PortIo,
+    MmioAccess,
+)
+E = TypeVar("E", bound=Event)
+
+
+class Tap:
+    """One machine's points of observation; each is None or a function that takes its event."""
+
+    def __init__(self) -> None:
+        self.exits: Callable[[VmExit], None] | None = None
+        self.msrs: Callable[[MsrAccess], None] | None = None
+        self.hypercalls: Callable[[Hypercall], None] | None = None
+        self.messages: Callable[[SynicMessage], None] | None = None
+        self.signals: Callable[[EventSignal], None] | None = None
+        self.interrupts: Callable[[Interrupt], None] | None = None
+        self.timers: Callable[[TimerExpired], None] | None = None
+        self.ports: Callable[[PortIo], None] | None = None
+        self.mmio: Callable[[MmioAccess], None] | None = None
+        self.on_change: Callable[[], None] | None = None
+        self._listeners: dict[str, list[Callable[[Any], None]]] = {}
+
+    def listen(self, event: type[E], listener: Callable[[E], None]) -> Callable[[], None]:
+        """Call `listener` with every event of that type; the result ends it."""
+        listeners = self._listeners.setdefault(event.POINT, [])
+        listeners.append(listener)
+        self._publish(event.POINT)
+
+        def leave() -> None:
+            if listener in listeners:
+                listeners.remove(listener)
+                self._publish(event.POINT)
+
+        return leave
+
+    def _publish(self, point: str) -> None:
+        listeners = self._listeners[point]
+
+        def all_of_them(event: Any) -> None:
+            for listener in tuple(listeners):
+                listener(event)
+
+        one = listeners[0] if len(listeners) == 1 else all_of_them
+        setattr(self, point, one if listeners else None)
+        if self.on_change is not None:
+            self.on_change()
