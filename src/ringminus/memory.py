@@ -19,6 +19,7 @@ PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
 PAGE_MASK = PAGE_SIZE - 1
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+MAP_NORESERVE = 0x4000  # Linux; in the mmap module only from Python 3.13 on
 LOW_RAM_END = 3 * GIB
 HIGH_RAM_BASE = 4 * GIB
 
@@ -74,7 +75,7 @@ class GuestMemory:
             )
         self.size = size
         try:
-            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE
+            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
             self._mapping = mmap.mmap(-1, size, flags=flags)
         except (OSError, ValueError) as error:
             raise HostError(f"cannot map {size // MIB} MiB of guest memory: {error}") from error

@@ -92,6 +92,11 @@ class ExitHandler(Protocol):
 
     def mmio_write(self, gpa: int, size: int, value: int) -> None: ...
 
+    def read_cr8(self) -> int:
+        """The task priority, 0–15."""
+
+    def write_cr8(self, value: int) -> None: ...
+
 
 @dataclass(slots=True)
 class Segment:

@@ -1,0 +1,79 @@
+/* One engine's native side: what the replaced functions and the Python type share. */
+#ifndef RINGMINUS_NATIVE_H
+#define RINGMINUS_NATIVE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdbool.h>
+
+#include "layout.h"
+
+/* Methods of the exit handler, in the order in which Python gives them. */
+enum { ASK_CPUID, ASK_READ_MSR, ASK_WRITE_MSR, ASK_HYPERCALL, ASK_PORT_IN, ASK_PORT_OUT, ASK_MMIO_READ,
+       ASK_MMIO_WRITE, ASK_READ_CR8, ASK_WRITE_CR8, ASK_COUNT };
+
+/* Why run() came back. */
+enum { OUTCOME_STOPPED, OUTCOME_HALTED, OUTCOME_SHUTDOWN, OUTCOME_FAILED };
+
+/* Functions of libunicorn that we call; Python looks them up by the names in layout.py, in this order. */
+typedef struct {
+    int (*emu_start)(void *uc, uint64_t begin, uint64_t until, uint64_t timeout, size_t count);
+    int (*emu_stop)(void *uc);
+    void (*do_interrupt)(void *cpu);
+    void (*do_hardirq)(Env *env, int vector, int is_hardware);
+    uint64_t (*read_eflags)(Env *env);
+    uint64_t (*cpu_get_tsc)(Env *env);
+    void (*loop_exit)(void *cpu);
+    void (*loop_exit_noexc)(void *cpu);
+    void (*raise)(Env *env, int vector, uintptr_t return_address);
+    void (*raise_error)(Env *env, int vector, int error_code, uintptr_t return_address);
+    bool (*restore_state)(void *cpu, uintptr_t return_address, bool will_exit);
+    bool (*tlb_fill)(void *cpu, uint64_t address, int size, int access, int mode, bool probe, uintptr_t ra);
+    void (*rdmsr)(Env *env);
+    void (*wrmsr)(Env *env);
+    uint64_t (*read_cr)(Env *env, int number);
+    void (*write_cr)(Env *env, int number, uint64_t value);
+    void (*check_io[3])(Env *env, uint32_t port);
+    void (*invalidate)(void *uc, uint64_t start, uint64_t end);
+    void (*tlb_flush)(void *cpu);
+    void (*tb_flush)(void *cpu);
+} Library;
+
+typedef struct {
+    uint64_t base;
+    struct Core *core;
+} MmioWindow;
+
+typedef struct Core {
+    PyObject_HEAD
+    uint8_t *uc, *cpu;
+    Env *env;
+    PyObject *ask[ASK_COUNT];
+    PyObject *error_type, *error_value, *error_trace; /* what a handler raised and run() must raise again */
+    PyThreadState *thread;                            /* while the guest runs: the thread without the GIL */
+    int outcome;
+    uint8_t *code_pages; /* one byte a page of RAM: "holds translated code" */
+    PyObject *code_pages_owner;
+    uint64_t ram_size, low_size, high_base;
+    uint32_t vector; /* the interrupt on offer */
+    uint64_t exceptions[256], system_calls, interrupts, code_page_count, flushes;
+    MmioWindow windows[4];
+} Core;
+
+extern Library lib;
+extern PyObject *guest_exception; /* cpu.engine.GuestException */
+extern __thread Core *running;    /* the engine whose guest executes on this thread */
+
+void core_deliver(void *uc, uint32_t vector, void *core);
+bool core_invalid_opcode(void *uc, void *core);
+uint64_t core_mmio_read(void *uc, uint64_t offset, unsigned size, void *window);
+void core_mmio_write(void *uc, uint64_t offset, unsigned size, uint64_t value, void *window);
+bool core_tlb_fill_installed(const Core *core);
+
+static inline uint8_t *field(void *base, long offset) { return (uint8_t *)base + offset; }
+#define U16_AT(base, offset) (*(uint16_t *)field(base, offset))
+#define U32_AT(base, offset) (*(uint32_t *)field(base, offset))
+#define I32_AT(base, offset) (*(int32_t *)field(base, offset))
+#define U64_AT(base, offset) (*(uint64_t *)field(base, offset))
+
+#endif
