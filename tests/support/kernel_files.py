@@ -72,9 +72,9 @@ def size_field(size: int) -> bytes:
     return size.to_bytes(4, "little")
 
 
-def bzimage(payload: bytes, version_name: bytes = b"9.8.7-test (someone) #1", **header: int) -> bytes:
+def bzimage(payload: bytes, version_name: bytes = b"9.8.7-test (someone) #1", **header: Any) -> bytes:
     """A bzImage of four setup sectors with `payload` 0x100 bytes into its protected-mode part."""
-    fields = {"payload_offset": 0x100, "payload_length": len(payload), **header}
+    fields: dict[str, Any] = {"payload_offset": 0x100, "payload_length": len(payload), **header}
     setup = SetupHeader(setup_sects=4, jump=0x6AEB, kernel_version=0x200, **fields)
     real_mode = bytes(0x1F1) + setup.pack()
     real_mode = real_mode.ljust(0x400, b"\0") + version_name + b"\0"

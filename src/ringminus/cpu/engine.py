@@ -9,6 +9,7 @@ and is returned as a typed object.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -156,6 +157,10 @@ class Processor(ABC):
     def request_interrupt(self, vector: int) -> None:
         """Offer an external interrupt; it is taken when RFLAGS.IF and the interrupt shadow allow.
         Replaces an offer that has not been taken."""
+
+    @abstractmethod
+    def set_wake(self, wake: Callable[[], None] | None) -> None:
+        """What to call when an interrupt is offered while `run` is not executing."""
 
     @abstractmethod
     def cancel_interrupt(self) -> None:

@@ -5,7 +5,7 @@ Sources: Intel SDM volume 3, chapter "Advanced Programmable Interrupt Controller
 
 from __future__ import annotations
 
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 from typing import NamedTuple
 
 APIC_HZ = 200_000_000
@@ -25,7 +25,7 @@ XAPIC_DESTINATION_ALL = 0xFF
 DFR_FLAT = 0xFFFFFFFF
 
 
-class ApicBase(IntFlag):
+class ApicBase(IntEnum):
     """IA32_APIC_BASE (MSR 0x1b)."""
 
     BSP = 1 << 8
@@ -62,7 +62,7 @@ class Register(IntEnum):
     SELF_IPI = 0x3F0
 
 
-class Lvt(IntFlag):
+class Lvt(IntEnum):
     """Bits of a local vector table entry above the vector."""
 
     STATUS = 1 << 12
@@ -87,7 +87,7 @@ SVR_RESET = 0x000000FF
 DIVIDE_WRITABLE = 0x0000000B
 
 
-class ApicError(IntFlag):
+class ApicError(IntEnum):
     """Error status register."""
 
     SEND_ILLEGAL_VECTOR = 1 << 5
@@ -163,7 +163,7 @@ class IoApicWindow(IntEnum):
     EOI = 0x40
 
 
-class Redirection(IntFlag):
+class Redirection(IntEnum):
     """Bits of an I/O APIC redirection entry; the vector is in bits 0–7, the destination in 56–63."""
 
     LOGICAL = 1 << 11

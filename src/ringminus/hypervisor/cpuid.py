@@ -306,7 +306,9 @@ class Cpuid:
 
     def __init__(self, profile: Profile, apic_id: int, vp_count: int) -> None:
         self._table = leaves(profile, apic_id, vp_count)
-        self._plain = {leaf: values for (leaf, _), values in self._table.items() if leaf not in WITH_SUBLEAVES}
+        self._plain = {
+            leaf: values for (leaf, _), values in self._table.items() if leaf not in WITH_SUBLEAVES
+        }
         # the guest has to ask for it, by TSC_INVARIANT_CONTROL, where it is offered that register
         self.show_invariant_tsc(Privilege.TSC_INVARIANT_CONTROL not in profile.privileges)
 
@@ -314,7 +316,7 @@ class Cpuid:
         """Set or clear the bit of leaf 0x80000007."""
         self._plain[POWER_MANAGEMENT] = (0, 0, 0, int(EdxPower.INVARIANT_TSC) if shown else 0)
 
-    def __call__(self, leaf: int, subleaf: int) -> Leaf:
+    def answer(self, leaf: int, subleaf: int) -> Leaf:
         """EAX, EBX, ECX, EDX; zeros for what does not exist, as on AMD."""
         values = self._plain.get(leaf)
         return values if values is not None else self._table.get((leaf, subleaf), ZERO)

@@ -26,6 +26,8 @@ ENABLED, PERIODIC, LAZY, AUTO_ENABLE = (
     TimerConfig.AUTO_ENABLE,
 )
 DIRECT = TimerConfig.DIRECT
+STARTS = ENABLED | AUTO_ENABLE
+HAS_TARGET = DIRECT | TimerConfig.SINT_MASK << TimerConfig.SINT_SHIFT
 
 
 class SyntheticTimer:
@@ -65,10 +67,9 @@ class SyntheticTimer:
 
     def write_config(self, value: int) -> None:
         """A message timer without a SINT is disabled at once."""
-        if not value & DIRECT and not value >> TimerConfig.SINT_SHIFT & TimerConfig.SINT_MASK:
+        if not value & HAS_TARGET:
             value &= ~ENABLED
-        if self.config & DIRECT or self.config ^ value:
-            self._synic.drop_timer(self)  # a message that waited belongs to the old arrangement
+        self._synic.drop_timer(self)  # a message that waits belongs to the old arrangement
         self.config = value
         self._start()
 
@@ -79,10 +80,7 @@ class SyntheticTimer:
         if not value:
             self.config = config & ~ENABLED
             self._timer.disarm()
-        elif config & (ENABLED | AUTO_ENABLE):
-            if not config & DIRECT and not config >> TimerConfig.SINT_SHIFT & TimerConfig.SINT_MASK:
-                self._timer.disarm()
-                return
+        elif config & STARTS and config & HAS_TARGET:
             self.config = config | ENABLED
             self._start()
 
@@ -98,11 +96,12 @@ class SyntheticTimer:
             return
         self._due = count
         now = self._clock.reference_time()
+        if now < count < NEVER:
+            self._timer.arm(count)
+            return
+        self._timer.disarm()
         if count <= now:
-            self._timer.disarm()
             self._expire(now)
-        else:
-            self._arm(count)
 
     def _arm(self, deadline: int) -> None:
         if deadline < NEVER:
@@ -112,13 +111,12 @@ class SyntheticTimer:
 
     def _expire(self, now: int) -> None:
         due, config = self._due, self.config
+        if not config & PERIODIC:
+            self.config = config & ~ENABLED
+        elif self._next_period(now):
+            return
         if self._tap.timers is not None:
             self._tap.timers(TimerExpired(now, self._synic.vp_index, self.name, due))
-        if config & PERIODIC:
-            if self._next_period(now):
-                return
-        else:
-            self.config = config & ~ENABLED
         self.expiration = due
         if config & DIRECT:
             vector = config >> TimerConfig.VECTOR_SHIFT & TimerConfig.VECTOR_MASK
@@ -131,17 +129,15 @@ class SyntheticTimer:
         """Arm the next expiration; True when this one came so late that it is skipped."""
         period = self.count
         late = now - self._due
-        skipped = False
         if self.config & LAZY:
             # signals that were missed are not made up for, and one shortly before the next is dropped
-            missed = late // period
-            self._due += (missed + 1) * period
-            skipped = late > 0 and self._due - now < period // 8
-        else:
-            # late ones follow at half the period; what is too far behind is lost
-            self._due += max(1, late // period - CATCH_UP_LIMIT + 1) * period
+            self._due += (late // period + 1) * period
+            self._arm(max(self._due, now + MINIMUM_DELAY))
+            return late > 0 and self._due - now < period // 8
+        # late ones follow at half the period; what is too far behind is lost
+        self._due += max(1, late // period - CATCH_UP_LIMIT + 1) * period
         self._arm(max(self._due, now + max(period // 2, MINIMUM_DELAY)))
-        return skipped
+        return False
 
     def save(self) -> dict[str, Any]:
         """State as plain data."""

@@ -28,7 +28,6 @@ from ringminus.hypervisor.wire import (
     SCONTROL_ENABLE,
     SINTS,
     SYNIC_VERSION,
-    Message,
     MessageHeader,
     MessageType,
     Sint,
@@ -39,6 +38,7 @@ from ringminus.tap import EventSignal, SynicMessage, Tap
 
 QUEUE_LIMIT = 256  # messages that may wait for one SINT
 SOURCES = tuple(f"sint{index}" for index in range(SINTS))
+TYPE_SIZE, EMPTY = 4, bytes(4)  # the message type comes first; HvMessageTypeNone is an empty slot
 FLAGS_OFFSET = MessageHeader.offset_of("flags")
 
 
@@ -139,7 +139,7 @@ class SynIC:
         queue.append(Posted(message_type, origin, payload))
         self._waiting.add(sint)
         self._deliver(sint)
-        if sint in self._waiting and self._tap.messages is not None and queue:
+        if queue and self._tap.messages is not None:
             self._tell(sint, message_type, payload, False)
         return HvStatus.SUCCESS
 
@@ -176,8 +176,8 @@ class SynIC:
         if view is None or not self._control & SCONTROL_ENABLE:
             return
         slot = sint * MESSAGE_SIZE
-        if MessageHeader.unpack(view, slot).message_type != MessageType.NONE:
-            # flagged before the guest can see the slot as its own again, so that it will write EOM
+        if view[slot : slot + TYPE_SIZE] != EMPTY:
+            # the guest looks at the flag after it has emptied the slot, and then writes EOM
             view[slot + FLAGS_OFFSET] |= MESSAGE_PENDING
             self._messages.touched(slot + FLAGS_OFFSET, 1)
             return
@@ -191,7 +191,8 @@ class SynIC:
             flags=MESSAGE_PENDING if more else 0,
             origin=origin,
         )
-        Message(header=header, payload=payload).pack_into(view, slot)
+        header.pack_into(view, slot)
+        view[slot + MessageHeader.SIZE : slot + MessageHeader.SIZE + len(payload)] = payload
         self._messages.touched(slot, MESSAGE_SIZE)
         if self._tap.messages is not None:
             self._tell(sint, message_type, payload, True)

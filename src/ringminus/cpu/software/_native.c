@@ -34,12 +34,14 @@ static int core_init(Core *self, PyObject *args, PyObject *kwargs) {
 static int core_traverse(Core *self, visitproc visit, void *arg) {
     for (int i = 0; i < ASK_COUNT; i++)
         Py_VISIT(self->ask[i]);
+    Py_VISIT(self->wake);
     return 0;
 }
 
 static int core_clear(Core *self) {
     for (int i = 0; i < ASK_COUNT; i++)
         Py_CLEAR(self->ask[i]);
+    Py_CLEAR(self->wake);
     return 0;
 }
 
@@ -97,6 +99,14 @@ static PyObject *core_request_interrupt(Core *self, PyObject *vector) {
     self->vector = (uint32_t)PyLong_AsUnsignedLongMask(vector) & 0xff;
     U32_AT(self->cpu, CPU_INTERRUPT_REQUEST) |= REQUEST_HARD;
     U16_AT(self->cpu, CPU_KICK) = 0xffff;
+    if (running != self && self->wake != NULL && self->wake != Py_None)
+        return PyObject_CallNoArgs(self->wake);
+    Py_RETURN_NONE;
+}
+
+static PyObject *core_set_wake(Core *self, PyObject *wake) {
+    Py_INCREF(wake);
+    Py_XSETREF(self->wake, wake);
     Py_RETURN_NONE;
 }
 
@@ -188,8 +198,8 @@ static PyObject *core_interposed(Core *self, PyObject *unused) {
 
 static PyObject *core_hooks(Core *self, PyObject *unused) {
     (void)self, (void)unused;
-    return Py_BuildValue("NNNN", PyLong_FromVoidPtr(core_deliver), PyLong_FromVoidPtr(core_invalid_opcode),
-                         PyLong_FromVoidPtr(core_mmio_read), PyLong_FromVoidPtr(core_mmio_write));
+    return Py_BuildValue("NNNNN", PyLong_FromVoidPtr(core_deliver), PyLong_FromVoidPtr(core_invalid_opcode),
+                         PyLong_FromVoidPtr(core_bad_fetch), PyLong_FromVoidPtr(core_mmio_read), PyLong_FromVoidPtr(core_mmio_write));
 }
 
 static PyMethodDef core_methods[] = {
@@ -197,6 +207,7 @@ static PyMethodDef core_methods[] = {
     {"run", (PyCFunction)core_run, METH_NOARGS, "Run the guest; gives an outcome."},
     {"stop", (PyCFunction)core_stop, METH_NOARGS, "Make run return soon; from any thread."},
     {"request_interrupt", (PyCFunction)core_request_interrupt, METH_O, "Offer an interrupt vector."},
+    {"set_wake", (PyCFunction)core_set_wake, METH_O, "What to call when an interrupt meets an idle guest."},
     {"cancel_interrupt", (PyCFunction)core_cancel_interrupt, METH_NOARGS, "Withdraw it."},
     {"interrupt_requested", (PyCFunction)core_interrupt_requested, METH_NOARGS, "Not taken yet."},
     {"vector", (PyCFunction)core_vector, METH_NOARGS, "The vector last offered."},
@@ -209,7 +220,7 @@ static PyMethodDef core_methods[] = {
     {"counters", (PyCFunction)core_counters, METH_NOARGS, "What was delivered natively."},
     {"address", (PyCFunction)core_address, METH_NOARGS, "Hook data of this core."},
     {"interposed", (PyCFunction)core_interposed, METH_NOARGS, "Whether our functions are in place."},
-    {"hooks", (PyCFunction)core_hooks, METH_NOARGS, "Addresses: exception, #UD, MMIO read, MMIO write."},
+    {"hooks", (PyCFunction)core_hooks, METH_NOARGS, "Addresses: exception, #UD, bad fetch, MMIO read, MMIO write."},
     {0},
 };
 

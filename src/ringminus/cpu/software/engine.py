@@ -12,7 +12,7 @@ from unicorn import x86_const
 from ringminus.clock import TscClock
 from ringminus.cpu.engine import Engine, ExitHandler
 from ringminus.cpu.software import _native, layout
-from ringminus.cpu.software.library import address, uclib
+from ringminus.cpu.software.library import uclib
 from ringminus.cpu.software.processor import SoftwareProcessor
 from ringminus.errors import HostError
 from ringminus.memory import HIGH_RAM_BASE, MIB, GuestMemory
@@ -58,11 +58,15 @@ class SoftwareEngine(Engine):
             host = self.memory.host_address + region.offset
             self.uc.mem_map_ptr(region.gpa, region.size, unicorn.UC_PROT_ALL, host)
 
-    def _map_windows(self) -> None:
+    def _windows(self) -> tuple[tuple[int, int], ...]:
+        """The ranges of physical addresses that are no RAM."""
         low_end = self.memory.regions[0].size
-        high_end = max(HIGH_RAM_BASE, HIGH_RAM_BASE + self.memory.size - low_end)
-        _, _, read, write = self.core.hooks()
-        for index, (start, end) in enumerate(((low_end, HIGH_RAM_BASE), (high_end, 1 << PHYSICAL_BITS))):
+        high_end = HIGH_RAM_BASE + self.memory.size - low_end
+        return (low_end, HIGH_RAM_BASE), (high_end, 1 << PHYSICAL_BITS)
+
+    def _map_windows(self) -> None:
+        *_, read, write = self.core.hooks()
+        for index, (start, end) in enumerate(self._windows()):
             data = ctypes.c_void_p(self.core.window(index, start))
             status = uclib.uc_mmio_map(
                 ctypes.c_void_p(self._handle),
@@ -77,17 +81,21 @@ class SoftwareEngine(Engine):
                 raise HostError(f"cannot map the MMIO window at {start:#x}: Unicorn says {status}")
 
     def _add_hooks(self) -> None:
-        exception, invalid, _, _ = self.core.hooks()
-        add = ctypes.CFUNCTYPE(
-            ctypes.c_int,
-            *(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p),
-            *(ctypes.c_uint64, ctypes.c_uint64),
-        )(address("uc_hook_add"))
-        for kind, function in ((unicorn.UC_HOOK_INTR, exception), (unicorn.UC_HOOK_INSN_INVALID, invalid)):
-            hook = ctypes.c_size_t()
-            status = add(self._handle, ctypes.addressof(hook), kind, function, self.core.address(), 1, 0)
-            if status:
-                raise HostError(f"cannot hook Unicorn's exceptions: it says {status}")
+        exception, invalid, fetch, _, _ = self.core.hooks()
+        self._hook(unicorn.UC_HOOK_INTR, exception, 1, 0)
+        self._hook(unicorn.UC_HOOK_INSN_INVALID, invalid, 1, 0)
+        for start, end in self._windows():  # a memory hook over RAM would make every store slow
+            self._hook(unicorn.UC_HOOK_MEM_FETCH_INVALID, fetch, start, end - 1)
+
+    def _hook(self, kind: int, function: int, start: int, end: int) -> None:
+        handle = ctypes.c_size_t()
+        status = uclib.uc_hook_add(
+            *(ctypes.c_void_p(self._handle), ctypes.byref(handle), ctypes.c_int(kind)),
+            *(ctypes.c_void_p(function), ctypes.c_void_p(self.core.address())),
+            *(ctypes.c_uint64(start), ctypes.c_uint64(end)),
+        )
+        if status:
+            raise HostError(f"cannot hook {kind} in Unicorn: it says {status}")
 
     def _write_marker(self, name: str, value: int) -> None:
         if name == "lstar":
@@ -116,6 +124,10 @@ class SoftwareEngine(Engine):
             raise HostError("the software processor runs one virtual processor")
         self._processor = SoftwareProcessor(self, index, handler)
         return self._processor
+
+    def flush_tlb(self, index: int) -> None:
+        """Forget the linear addresses that virtual processor `index` has translated."""
+        self.core.flush(False)
 
     def counters(self) -> dict[str, Any]:
         """What the native code delivered: exceptions by vector, system calls, interrupts, code pages."""

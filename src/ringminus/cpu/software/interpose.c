@@ -248,6 +248,14 @@ bool core_invalid_opcode(void *uc, void *data) {
     return true;
 }
 
+/* A fetch from memory that is no RAM: hardware would read all ones there, which is no instruction. */
+bool core_bad_fetch(void *uc, int type, uint64_t address, int size, int64_t value, void *data) {
+    Core *core = data;
+    (void)uc, (void)type, (void)address, (void)size, (void)value;
+    lib.raise(core->env, VECTOR_UD, 0);
+    return false;
+}
+
 /* ---- memory ---- */
 
 uint64_t core_mmio_read(void *uc, uint64_t offset, unsigned size, void *data) {

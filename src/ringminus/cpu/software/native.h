@@ -56,6 +56,7 @@ typedef struct Core {
     PyObject *code_pages_owner;
     uint64_t ram_size, low_size, high_base;
     uint32_t vector; /* the interrupt on offer */
+    PyObject *wake;  /* called when an interrupt is offered while the guest does not run */
     uint64_t exceptions[256], system_calls, interrupts, code_page_count, flushes;
     MmioWindow windows[4];
 } Core;
@@ -66,6 +67,7 @@ extern __thread Core *running;    /* the engine whose guest executes on this thr
 
 void core_deliver(void *uc, uint32_t vector, void *core);
 bool core_invalid_opcode(void *uc, void *core);
+bool core_bad_fetch(void *uc, int type, uint64_t address, int size, int64_t value, void *core);
 uint64_t core_mmio_read(void *uc, uint64_t offset, unsigned size, void *window);
 void core_mmio_write(void *uc, uint64_t offset, unsigned size, uint64_t value, void *window);
 bool core_tlb_fill_installed(const Core *core);

@@ -96,6 +96,9 @@ class SoftwareProcessor(Processor):
     def request_interrupt(self, vector: int) -> None:
         self._core.request_interrupt(vector)
 
+    def set_wake(self, wake: Callable[[], None] | None) -> None:
+        self._core.set_wake(wake)
+
     def cancel_interrupt(self) -> None:
         self._core.cancel_interrupt()
 
@@ -162,6 +165,7 @@ class SoftwareProcessor(Processor):
             _put_segment(env.segs[number], getattr(registers, name))
         for name, field in TABLES:
             _put_segment(getattr(env, field), getattr(registers, name))
+        env.tr.flags &= ~layout.TASK_BUSY  # QEMU keeps a loaded task register as if it were not busy
         self._efer.value = registers.efer | layout.EFER_SVME
         self._derive_hflags(registers)
         self._core.flush(False)

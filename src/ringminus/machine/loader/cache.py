@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-import tempfile
+import secrets
 import zlib
 from pathlib import Path
 
@@ -35,15 +35,15 @@ def cache_directory() -> Path | None:
 def write_atomically(path: Path, *parts: bytes | bytearray | memoryview) -> None:
     """Write a file that is either whole or not there; makes its directory; raises `OSError`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with temporary.open("xb") as file:
             for part in parts:
                 file.write(part)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
-            Path(temporary).unlink()
+            temporary.unlink()
         raise
 
 

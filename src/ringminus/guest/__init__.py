@@ -1,0 +1,1 @@
+"""The demo guest, made from Debian's packages without root."""

@@ -1,0 +1,1 @@
+"""The ACPI tables that tell a guest what its machine has."""

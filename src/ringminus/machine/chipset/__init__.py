@@ -1,0 +1,1 @@
+"""The few PC devices that stand beside Hyper-V's synthetic ones."""

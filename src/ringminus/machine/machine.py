@@ -1,0 +1,76 @@
+"""One virtual machine: memory, processor, partition, chipset and a loaded guest, put together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from ringminus.cpu.software.engine import SoftwareEngine
+from ringminus.hypervisor.partition import Partition
+from ringminus.machine.acpi.tables import build_tables
+from ringminus.machine.chipset.power import AcpiPower, LegacyPorts
+from ringminus.machine.chipset.rtc import Rtc
+from ringminus.machine.chipset.serial import Serial
+from ringminus.machine.config import MachineConfig
+from ringminus.machine.loader.image import load_kernel
+from ringminus.machine.loader.linux import load_linux
+from ringminus.machine.memory_map import MemoryMap
+from ringminus.memory import GuestMemory
+from ringminus.tap import Tap
+
+COM1_PORT = 0x3F8
+COM1_IRQ = 4
+
+
+class Machine:
+    """Built from a configuration, ready to run; raises `ConfigError` and `HostError`.
+
+    `console` takes what the guest writes to its first serial port; `type` gives it input. `on_power_off` and
+    `on_reset(how)` tell what the guest asked for. It belongs to one thread.
+    """
+
+    def __init__(self, config: MachineConfig, console: Callable[[bytes], None], tap: Tap | None = None) -> None:
+        self.config = config
+        image = load_kernel(config.kernel)
+        self.memory = GuestMemory(config.memory)
+        self.tap = Tap() if tap is None else tap
+        self.engine = SoftwareEngine(self.memory, self.tap)
+        self.partition = Partition(self.engine, tap=self.tap, flush_tlb=self.engine.flush_tlb)
+        self.on_power_off: Callable[[], None] = _nothing
+        self.on_reset: Callable[[str], None] = _nothing
+        self.partition.on_reset = lambda: self.on_reset("reset MSR")
+        self._attach_chipset(console)
+        memory_map = MemoryMap(self.memory.regions)
+        tables = build_tables(memory_map, self.partition.vp_count)
+        for gpa, table in tables.tables:
+            self.memory.write(gpa, table)
+        boot = load_linux(
+            self.memory, image, config.initrd, config.command_line, memory_map.e820(), tables.rsdp, memory_map.boot
+        )
+        self.partition.vps[0].processor.set_registers(boot.registers)
+
+    def _attach_chipset(self, console: Callable[[bytes], None]) -> None:
+        ioapic, ports = self.partition.ioapic, self.partition.ports
+        self.serial = Serial(COM1_PORT, lambda level: ioapic.set_irq(COM1_IRQ, level), console)
+        self.rtc = Rtc(time.time)
+        self.power = AcpiPower(lambda _sleep_type: self.on_power_off(), lambda how: self.on_reset(how))
+        self.legacy = LegacyPorts(lambda how: self.on_reset(how))
+        for device in (self.serial, self.rtc, self.power, self.legacy):
+            for first, count in device.ranges:
+                ports.register(first, count, device)
+
+    def type(self, data: bytes) -> int:
+        """Console input; gives how many bytes were taken."""
+        return self.serial.receive(data)
+
+    def flush(self) -> None:
+        """Pass on console output that waits for company."""
+        self.serial.flush()
+
+    def close(self) -> None:
+        """Give the processor and the memory back."""
+        self.engine.close()
+
+
+def _nothing(*_: object) -> None:
+    """Until a worker listens."""

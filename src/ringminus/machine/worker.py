@@ -1,0 +1,175 @@
+"""The worker: one asyncio loop that owns one machine and runs its guest in slices.
+
+Everything of the machine happens on the loop's thread, so there is no lock. While the guest runs the
+loop stands still; the kicker brings it back when a timer is due or when the loop has something to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+import time
+from collections.abc import Callable
+
+from ringminus.clock import NEVER
+from ringminus.cpu.engine import EngineFailure, Halted, TripleFault
+from ringminus.hypervisor.crash import CrashReport
+from ringminus.machine.kicker import AlarmDescriptor, Kicker
+from ringminus.machine.machine import Machine
+from ringminus.machine.outcome import End, Outcome
+
+LONGEST_SLICE_NS = 50_000_000
+REFERENCE_NS = 100
+# after its report a crashed guest may still write its last lines or start a crash kernel
+CRASH_GRACE_SECONDS = 1.0
+
+
+class Worker:
+    """Runs `machine` until it ends; made and used inside the asyncio loop of `new_loop`."""
+
+    def __init__(self, machine: Machine, selector: selectors.BaseSelector) -> None:
+        self.machine = machine
+        self._partition = machine.partition
+        self._vp = machine.partition.vps[0]
+        self._processor = self._vp.processor
+        self._timers = machine.partition.timers
+        self._clock = machine.partition.clock
+        self._outcome: Outcome | None = None
+        self._crash: CrashReport | None = None
+        self._crash_end: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self._awake = asyncio.Event()
+        self._kicker = Kicker(selector.fileno(), self._processor.stop)  # type: ignore[attr-defined]
+        self._alarm = AlarmDescriptor()
+        self._inside = False
+
+    def end(self, outcome: Outcome) -> None:
+        """Finish with `outcome`; the first one counts."""
+        if self._outcome is None:
+            self._outcome = outcome
+        self._processor.stop()
+        self._awake.set()
+
+    def _connect(self) -> None:
+        machine = self.machine
+        machine.on_power_off = lambda: self.end(self._crash_outcome() or Outcome(End.POWER_OFF))
+        machine.on_reset = lambda why: self.end(self._crash_outcome() or Outcome(End.REBOOT, why))
+        self._partition.on_crash = self._crashed
+        self._partition.on_restart = self._restarted
+        self._processor.set_wake(self._awake.set)
+        self._timers.on_earlier = self._deadline_moved
+        self._loop.add_reader(self._alarm.fd, self._alarm_rang)
+
+    def _alarm_rang(self) -> None:
+        self._alarm.clear()
+        self._awake.set()
+
+    def _crashed(self, report: CrashReport) -> None:
+        self._crash = report
+        self._crash_end = self._loop.call_later(CRASH_GRACE_SECONDS, self._crash_is_final)
+
+    def _crash_is_final(self) -> None:
+        outcome = self._crash_outcome()
+        if outcome is not None:
+            self.end(outcome)
+
+    def _crash_outcome(self) -> Outcome | None:
+        return Outcome(End.CRASH, crash=self._crash) if self._crash is not None else None
+
+    def _restarted(self) -> None:
+        """The guest names its system anew: a crash kernel has started, and the crash is not the end."""
+        if self._crash_end is not None:
+            self._crash_end.cancel()
+        self._crash = self._crash_end = None
+
+    def _until(self, deadline: int) -> int:
+        """Nanoseconds from now to a reference time."""
+        return (deadline - self._clock.reference_time()) * REFERENCE_NS
+
+    def _deadline_moved(self) -> None:
+        if self._inside:
+            remaining = self._until(self._timers.next_deadline())
+            if remaining <= 0:
+                self._processor.stop()
+            else:
+                self._kicker.stop_at(time.monotonic_ns() + remaining)
+
+    async def run(self) -> Outcome:
+        """Run the guest to its end."""
+        self._connect()
+        try:
+            while self._outcome is None:
+                self._timers.fire(self._clock.reference_time())
+                await self._slice()
+            return self._outcome
+        finally:
+            self._disconnect()
+
+    async def _slice(self) -> None:
+        processor, kicker = self._processor, self._kicker
+        deadline = self._timers.next_deadline()
+        slice_ns = LONGEST_SLICE_NS
+        if deadline != NEVER:
+            slice_ns = min(slice_ns, max(0, self._until(deadline)))
+        kicker.enter(time.monotonic_ns() + slice_ns)
+        self._inside = True
+        try:
+            ended = processor.run()
+        finally:
+            self._inside = False
+            kicker.leave()
+        self.machine.flush()
+        if isinstance(ended, Halted):
+            await self._idle(ended)
+        elif isinstance(ended, TripleFault):
+            self.end(Outcome(End.TRIPLE_FAULT, f"at {ended.rip:#x}"))
+        elif isinstance(ended, EngineFailure):
+            self.end(Outcome(End.FAILURE, f"{ended.reason} at {ended.rip:#x}"))
+        elif kicker.loop_is_ready or slice_ns == LONGEST_SLICE_NS:
+            await asyncio.sleep(0)
+        if self._vp.idle:
+            await self._idle(Halted(True))
+
+    async def _idle(self, halted: Halted) -> None:
+        """Wait until an interrupt can wake the guest."""
+        if not halted.interruptible:
+            crash = self._crash_outcome()
+            self.end(crash or Outcome(End.FAILURE, "the guest halted with interrupts off, for ever"))
+            return
+        while self._outcome is None and not self._vp.has_interrupt():
+            self._awake.clear()
+            deadline = self._timers.next_deadline()
+            remaining = self._until(deadline) if deadline != NEVER else 0
+            if deadline != NEVER and remaining <= 0:
+                self._timers.fire(self._clock.reference_time())
+                continue
+            self._alarm.set(remaining)
+            await self._awake.wait()
+        self._vp.idle = False
+
+    def _disconnect(self) -> None:
+        if self._crash_end is not None:
+            self._crash_end.cancel()
+        self._timers.on_earlier = None
+        self._processor.set_wake(None)
+        self._loop.remove_reader(self._alarm.fd)
+        self._kicker.close()
+        self._alarm.close()
+        self.machine.flush()
+
+
+def run_machine(machine: Machine, prepare: Callable[[Worker], None] | None = None) -> Outcome:
+    """Run a machine to its end on a loop of its own. `prepare(worker)` is called inside the loop first."""
+    selector = selectors.EpollSelector()
+
+    async def main() -> Outcome:
+        worker = Worker(machine, selector)
+        if prepare is not None:
+            prepare(worker)
+        return await worker.run()
+
+    loop = asyncio.SelectorEventLoop(selector)
+    try:
+        return loop.run_until_complete(main())
+    finally:
+        loop.close()
