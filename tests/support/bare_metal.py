@@ -132,7 +132,7 @@ class BareGuest:
         interrupt_gate(self.memory, vector, address, ist)
 
     def register(self, name: str) -> int:
-        numbers = {n: i for i, n in enumerate("rax rcx rdx rbx rsp rbp rsi rdi r8 r9 r10 r11 r12".split())}
+        numbers = {n: i for i, n in enumerate(["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12"])}
         return self.processor.general_register(numbers[name])
 
     def close(self) -> None:

@@ -100,7 +100,11 @@ class Apt:
 
     def _command(self, program: str, *arguments: str) -> list[str]:
         command = [program, *(["-t", self._suite] if self._suite else [])]
-        own = [f"Dir::Cache={self._state}/cache", f"Dir::State::status={self._state}/nothing-installed"]
+        own = [
+            f"Dir::Cache={self._state}/cache",
+            "Dir::Cache::pkgcache=pkgcache.bin",  # containers often turn this off
+            f"Dir::State::status={self._state}/nothing-installed",
+        ]
         if self._private:
             own += [f"Dir::State={self._state}/state", f"Dir::State::lists={self._state}/lists"]
         for option in own:
@@ -117,7 +121,9 @@ class Apt:
     def _make_directories(self) -> None:
         for name in ("cache/archives/partial", "state", "lists/partial"):
             (self._state / name).mkdir(parents=True, exist_ok=True)
-        (self._state / "nothing-installed").touch()
+        installed = self._state / "nothing-installed"
+        if not installed.exists():  # its time must not change, or apt's cache is void
+            installed.touch()
 
     def _use_own_lists(self, progress: Progress) -> None:
         """Go on with lists of our own, freshly fetched; one broken source does not spoil the others."""
@@ -165,6 +171,8 @@ class Apt:
 
     def _fetch(self, packages: list[Package], progress: Progress) -> list[Path]:
         missing = [package for package in packages if not self._is_here(package)]
+        for package in missing:
+            (self._downloads / package.file_name).unlink(missing_ok=True)  # apt trusts one of the right size
         if missing:
             total = sum(package.size for package in missing)
             self._download(missing, f"downloading {total / 1e6:.0f} MB", progress)

@@ -30,6 +30,7 @@ class ArchitecturalMsrs:
         self.processor = processor
         self.hwcr = 0
         self.de_cfg = 0
+        self.nb_cfg = 0
         self.mtrr_default = MTRR_ENABLED | MTRR_DEFAULT_WRITE_BACK
         self.pat = PAT_RESET
 
@@ -56,6 +57,13 @@ class ArchitecturalMsrs:
 
     def write_de_cfg(self, value: int) -> None:
         self.de_cfg = value
+
+    def read_nb_cfg(self) -> int:
+        return self.nb_cfg
+
+    def write_nb_cfg(self, value: int) -> None:
+        """Linux enables extended PCI configuration by port here, without asking whether there is PCI."""
+        self.nb_cfg = value
 
     def read_mtrr_default(self) -> int:
         return self.mtrr_default

@@ -257,6 +257,7 @@ ARCHITECTURAL = (
     Msr(0xC0010015, "HWCR", lambda vp: vp.msrs.read_hwcr, lambda vp: vp.msrs.write_hwcr),
     Msr(0xC001001A, "TOP_MEM", _constant(0)),
     Msr(0xC001001D, "TOP_MEM2", _constant(0)),
+    Msr(0xC001001F, "NB_CFG", lambda vp: vp.msrs.read_nb_cfg, lambda vp: vp.msrs.write_nb_cfg),
     Msr(0xC0011029, "DE_CFG", lambda vp: vp.msrs.read_de_cfg, lambda vp: vp.msrs.write_de_cfg),
 )
 

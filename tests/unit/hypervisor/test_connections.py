@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from support.hypervisor import Guest
 
 from ringminus.hypervisor import wire
 from ringminus.hypervisor.ports import Connections, EventPort, MessagePort
 from ringminus.hypervisor.status import HvStatus
+from support.hypervisor import Guest
 
 POST_MESSAGE, SIGNAL_EVENT, FAST = 0x5C, 0x5D, 1 << 16
 VMBUS = 1
@@ -76,18 +76,18 @@ def test_the_hypervisors_message_types_are_5(guest: Guest, receiver: Receiver, k
 
 
 def test_an_unknown_connection_is_18(guest: Guest) -> None:
-    assert post(guest, b"x", connection=4) == HvStatus.INVALID_CONNECTION_ID == 18
+    assert post(guest, b"x", connection=4) == 18
     assert guest.hypercall(SIGNAL_EVENT | FAST, 4) == HvStatus.INVALID_CONNECTION_ID
 
 
 def test_a_port_of_the_other_kind_is_17(guest: Guest) -> None:
-    assert post(guest, b"x", connection=0x2005) == HvStatus.INVALID_PORT_ID == 17
+    assert post(guest, b"x", connection=0x2005) == 17
     assert guest.hypercall(SIGNAL_EVENT | FAST, 1) == HvStatus.INVALID_PORT_ID
 
 
 def test_a_port_without_buffers_answers_19(guest: Guest, receiver: Receiver) -> None:
     receiver.status = HvStatus.INSUFFICIENT_BUFFERS
-    assert post(guest, b"x") == HvStatus.INSUFFICIENT_BUFFERS == 19
+    assert post(guest, b"x") == 19
 
 
 def test_a_signal_reaches_its_port_fast_and_by_memory(guest: Guest, receiver: Receiver) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from support.hypervisor import Guest
 
 from ringminus.hypervisor.cpuid import PROFILES, SOFTWARE, Ecx1, Edx1, EdxPower
 from ringminus.hypervisor.wire import Feature, Privilege, Recommendation
+from support.hypervisor import Guest
 
 TSC_INVARIANT_CONTROL = 0x40000118
 

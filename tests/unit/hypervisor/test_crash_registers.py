@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from support.hypervisor import LINUX_ID, MEMORY_SIZE, Guest
 
 from ringminus.cpu.engine import GuestException
 from ringminus.hypervisor.crash import CrashReport
 from ringminus.hypervisor.partition import CRASH_REPORTS_KEPT
+from support.hypervisor import LINUX_ID, MEMORY_SIZE, Guest
 
 P0, P3, P4, CTL, RESET = 0x40000100, 0x40000103, 0x40000104, 0x40000105, 0x40000003
 NOTIFY, MESSAGE = 1 << 63, 1 << 62

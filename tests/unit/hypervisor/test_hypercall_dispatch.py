@@ -6,7 +6,6 @@ import logging
 from dataclasses import replace
 
 import pytest
-from support.hypervisor import INPUT_PAGE, MEMORY_SIZE, OUTPUT_PAGE, Guest, with_privileges
 
 from ringminus.cpu.engine import GuestException
 from ringminus.hypervisor import wire
@@ -16,6 +15,7 @@ from ringminus.hypervisor.handlers import Handlers
 from ringminus.hypervisor.status import HvStatus
 from ringminus.hypervisor.wire import Feature, Privilege
 from ringminus.tap import Hypercall
+from support.hypervisor import INPUT_PAGE, MEMORY_SIZE, OUTPUT_PAGE, Guest, with_privileges
 
 FAST = 1 << 16
 POST_MESSAGE, SIGNAL_EVENT, SPIN_WAIT = 0x5C, 0x5D, 0x08

@@ -1,12 +1,12 @@
-"""Guest identity and hypercall page (TLFS, hypercall-interface.md, "Establishing the Hypercall Interface")."""
+"""Guest identity and hypercall page (TLFS, hypercall-interface.md, establishing the interface)."""
 
 from __future__ import annotations
 
 import pytest
-from support.hypervisor import GUEST_OS_ID, HYPERCALL, HYPERCALL_PAGE, LINUX_ID, MEMORY_SIZE, Guest
 
 from ringminus.cpu.engine import VECTOR_UD, GuestException
 from ringminus.memory import PAGE_SIZE
+from support.hypervisor import GUEST_OS_ID, HYPERCALL, HYPERCALL_PAGE, LINUX_ID, MEMORY_SIZE, Guest
 
 CODE = bytes.fromhex("f30f1efa0f01d9c3")  # ENDBR64; VMMCALL; RET
 OTHER_PAGE = 0x20000

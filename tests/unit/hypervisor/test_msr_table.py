@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from support.hypervisor import EOI, Guest
 
 from ringminus.cpu.engine import VECTOR_GP, GuestException
 from ringminus.hypervisor.cpuid import SOFTWARE
 from ringminus.hypervisor.msrs import MSRS, NOT_OFFERED, name_of
 from ringminus.hypervisor.wire import Feature, Privilege
 from ringminus.tap import MsrAccess
+from support.hypervisor import EOI, Guest
 
-EFER, HWCR, PAT, APIC_BASE, DE_CFG = 0xC0000080, 0xC0010015, 0x277, 0x1B, 0xC0011029
+EFER, HWCR, PAT, APIC_BASE, DE_CFG, NB_CFG = 0xC0000080, 0xC0010015, 0x277, 0x1B, 0xC0011029, 0xC001001F
 VP_INDEX, VP_RUNTIME, TPR, ICR = 0x40000002, 0x40000010, 0x40000072, 0x40000071
 
 
@@ -138,6 +138,8 @@ def test_what_linux_reads_without_a_net_is_there() -> None:
     assert guest.read(HWCR) & 1 << 24  # "TSC doesn't count with P0 frequency!" otherwise
     assert guest.read(DE_CFG) & 2
     assert guest.read(APIC_BASE) == 0xFEE00D00
+    guest.write(NB_CFG, guest.read(NB_CFG) | 1 << 46)
+    assert guest.read(NB_CFG) == 1 << 46
     for msr in (0x10, 0x8B, 0xFE, 0x179, 0x1A0, 0x2FF, 0xC0010010):
         guest.read(msr)
 

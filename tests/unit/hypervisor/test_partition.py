@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from support.hypervisor import SIM_PAGE, FakeEngine, Guest
 
 from ringminus.clock import MockClock
 from ringminus.hypervisor.intercepts import MmioSpace, PortSpace
 from ringminus.hypervisor.wire import Message
 from ringminus.tap import MmioAccess, PortIo
+from support.hypervisor import SIM_PAGE, FakeEngine, Guest
 
 GUEST_IDLE, ASSIST_PAGE, ICR = 0x400000F0, 0x40000073, 0x830
 IOAPIC, APIC_PAGE = 0xFEC00000, 0xFEE00000

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from support.hypervisor import MEMORY_SIZE, Guest
 
 from ringminus.hypervisor.wire import ReferenceTscPage
 from ringminus.memory import PAGE_SIZE
+from support.hypervisor import MEMORY_SIZE, Guest
 
 TIME_REF_COUNT, REFERENCE_TSC, TSC_FREQUENCY, APIC_FREQUENCY, TSC = (
     *(0x40000020, 0x40000021, 0x40000022, 0x40000023),

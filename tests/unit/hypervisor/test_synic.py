@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import pytest
+
+from ringminus.cpu.engine import GuestException
+from ringminus.hypervisor.status import HvStatus
+from ringminus.hypervisor.synic import QUEUE_LIMIT
+from ringminus.hypervisor.wire import Message, Sint
+from ringminus.tap import EventSignal, SynicMessage
 from support.hypervisor import (
     EOI,
     EOM,
@@ -15,12 +21,6 @@ from support.hypervisor import (
     SINT0,
     Guest,
 )
-
-from ringminus.cpu.engine import GuestException
-from ringminus.hypervisor.status import HvStatus
-from ringminus.hypervisor.synic import QUEUE_LIMIT
-from ringminus.hypervisor.wire import Message, Sint
-from ringminus.tap import EventSignal, SynicMessage
 
 SINT, VECTOR, VMBUS = 2, 0xF3, 1
 

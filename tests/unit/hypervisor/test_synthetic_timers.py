@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from support.hypervisor import EOM, SIM_PAGE, SIMP, Guest
 
 from ringminus.cpu.engine import GuestException
 from ringminus.hypervisor.stimer import MINIMUM_DELAY
 from ringminus.hypervisor.wire import Message, MessageType, TimerConfig, TimerMessage
 from ringminus.tap import TimerExpired
+from support.hypervisor import EOM, SIM_PAGE, SIMP, Guest
 
 CONFIG, COUNT = 0x400000B0, 0x400000B1
 ENABLED, PERIODIC, LAZY, AUTO, DIRECT = 1, 2, 4, 8, 1 << 12
@@ -39,7 +39,7 @@ def enabled(guest: Guest, timer: int = 0) -> bool:
 
 def messages(guest: Guest) -> list[TimerMessage]:
     """Take all timer messages as a guest does: empty the slot, and write EOM if it is flagged."""
-    taken = []
+    taken: list[TimerMessage] = []
     for _ in range(20):
         slot = Message.unpack(guest.memory.view(SIM_PAGE + 512, 256))
         if slot.header.message_type == MessageType.NONE:

@@ -16,6 +16,8 @@ from ringminus.machine.memory_map import MemoryMap
 from ringminus.memory import GIB, HIGH_RAM_BASE, LOW_RAM_END, MIB, Region
 
 IASL = shutil.which("iasl")
+# Hyper-V's own id "VMBUS" is shorter than the specification wants
+ERROR_HID_LENGTH = "6033"
 SMALL = MemoryMap((Region(0, 512 * MIB, 0),))
 LARGE = MemoryMap((Region(0, LOW_RAM_END, 0), Region(HIGH_RAM_BASE, 5 * GIB, LOW_RAM_END)))
 
@@ -131,9 +133,14 @@ class TestWithAcpica:
 
     def iasl(self, directory: Path, *arguments: str) -> str:
         assert IASL is not None
-        done = subprocess.run([IASL, *arguments], cwd=directory, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
+        command = [IASL, "-f", *arguments]
+        done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
         return done.stdout + done.stderr
+
+    def compile(self, directory: Path) -> tuple[set[str], bytes]:
+        """The numbers of the errors, and the table compiled in spite of them."""
+        told = self.iasl(directory, "-p", "again", "table.dsl")
+        return set(re.findall(r"^Error +(\d+)", told, re.M)), (directory / "again.aml").read_bytes()
 
     @pytest.mark.parametrize("memory_map", [SMALL, LARGE], ids=["512MiB", "8GiB"])
     def test_the_dsdt(self, memory_map: MemoryMap, tmp_path: Path) -> None:
@@ -146,9 +153,8 @@ class TestWithAcpica:
         numbers = {int(number, 16) for number in re.findall(r"0x([0-9A-F]{8,16})", text)}
         for window in (memory_map.low_mmio, memory_map.high_mmio):
             assert {window.gpa, window.end - 1, window.size} <= numbers
-        compiled = self.iasl(tmp_path, "-p", "again", "table.dsl")
-        assert " 0 Errors" in compiled or "Compilation successful" in compiled
-        again = (tmp_path / "again.aml").read_bytes()
+        errors, again = self.compile(tmp_path)
+        assert errors == {ERROR_HID_LENGTH}
         assert len(again) == len(dsdt)
         # the compiler leaves a template's checksum at 0 and writes its own name into the header
         checksums = {i + 1 for i, byte in enumerate(dsdt) if byte == 0x79 and again[i + 1] == 0}
@@ -160,6 +166,6 @@ class TestWithAcpica:
         firmware = Firmware(tables.build_tables(LARGE, 257))
         text = self.disassemble(firmware.by_signature[signature], tmp_path)
         assert "Invalid" not in text and "Unknown" not in text and "incorrect" not in text.lower()
-        self.iasl(tmp_path, "-p", "again", "table.dsl")
-        again = (tmp_path / "again.aml").read_bytes()
+        errors, again = self.compile(tmp_path)
+        assert errors == set()
         assert again[TableHeader.SIZE :] == firmware.by_signature[signature][TableHeader.SIZE :]

@@ -93,9 +93,9 @@ class TestBlocks:
             (0x3A, "3f"),
             (0x3B, "4104"),
             (0xFF9, "4fff"),
-            (0xFFA, "800001"),
+            (0xFFA, "810001"),
             (0xFFFF8, "8fffff"),
-            (0xFFFF9, "c0000001"),
+            (0xFFFF9, "c1000001"),
         ],
     )
     def test_package_lengths_of_every_size(self, size: int, head: str) -> None:

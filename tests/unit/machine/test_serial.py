@@ -125,21 +125,33 @@ class TestSending:
         assert driven.line
         assert driven.read(IIR) & 0xF == IS_THRE and not driven.line
         driven.write(DATA, 0x41)
+        assert driven.read(IIR) & 0xF == IS_THRE and not driven.line
+        driven.write(DATA, 0x42)
+        driven.serial.flush()
         assert driven.line
         driven.write(IER, 0)
         assert not driven.line
+
+    def test_a_driver_that_has_no_more_to_send_is_not_interrupted_again(self, driven: Port) -> None:
+        driven.write(IER, THRI)
+        driven.read(IIR)
+        driven.send(b"all\n")
+        driven.write(IER, 0)
+        driven.serial.flush()
+        assert driven.edges == 1
 
     def test_a_driver_that_sends_by_interrupts_gets_everything_out(self, driven: Port) -> None:
         text = bytearray(b"interrupt driven output, longer than one FIFO\n")
         expected = bytes(text)
         driven.write(IER, THRI)
         while driven.line:
-            if driven.read(IIR) & 0xF == IS_THRE:
-                driven.send(bytes(text[:FIFO_SIZE]))
-                del text[:FIFO_SIZE]
-                if not text:
-                    driven.write(IER, 0)
-        assert driven.out == [expected]
+            assert driven.read(IIR) & 0xF == IS_THRE
+            driven.send(bytes(text[:FIFO_SIZE]))
+            del text[:FIFO_SIZE]
+            if not text:
+                driven.write(IER, 0)
+            driven.serial.flush()
+        assert b"".join(driven.out) == expected
 
     def test_without_out2_the_line_stays_low(self, port: Port) -> None:
         port.write(IER, THRI)

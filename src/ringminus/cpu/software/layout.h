@@ -42,6 +42,13 @@
 #define TLB_NOTDIRTY 0x400
 #define TLB_ENTRY_BITS 6
 
+/* TCGContext, and numbers of its operations */
+#define TCG_CPU_ENV 0x98f0 /* the temporary that holds env, as an offset into the context */
+#define TCG_OP_SET_LABEL 1
+#define TCG_OP_LD_I32 13
+#define TCG_COND_LT 2
+#define TB_EXIT_REQUESTED 3
+
 typedef struct {
     uint32_t selector;
     uint64_t base;

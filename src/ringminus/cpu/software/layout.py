@@ -39,6 +39,9 @@ LAYOUT = {
     "ENV_CR": 0x1A8,
     "ENV_SEGMENTS": 0xB8,
     "SEGMENT_SIZE": 24,
+    "TCG_CPU_ENV": 0x98F0,
+    "TCG_OP_SET_LABEL": 1,
+    "TCG_OP_LD_I32": 13,
 }
 
 # The functions of libunicorn that our C code calls, in the order of its struct Library.
@@ -65,6 +68,13 @@ FUNCTIONS = (
     "tb_invalidate_phys_range_x86_64",
     "tlb_flush_x86_64",
     "tb_flush_x86_64",
+    "helper_check_exit_request_x86_64",
+    "tcg_gen_callN_x86_64",
+    "tcg_gen_exit_tb_x86_64",
+    "tcg_gen_op1_x86_64",
+    "tcg_gen_op3_x86_64",
+    "gen_new_label_x86_64",
+    "tcg_gen_brcondi_i32_x86_64",
 )
 
 HF_CPL = 3

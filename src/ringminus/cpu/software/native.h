@@ -37,6 +37,13 @@ typedef struct {
     void (*invalidate)(void *uc, uint64_t start, uint64_t end);
     void (*tlb_flush)(void *cpu);
     void (*tb_flush)(void *cpu);
+    void *check_exit_request;
+    void (*gen_call)(void *tcg, void *function, void *result, int count, void **arguments);
+    void (*gen_exit)(void *tcg, void *block, unsigned index);
+    void (*gen_op1)(void *tcg, int op, uintptr_t a);
+    void (*gen_op3)(void *tcg, int op, uintptr_t a, uintptr_t b, uintptr_t c);
+    void *(*new_label)(void *tcg);
+    void (*gen_brcondi)(void *tcg, int condition, void *value, int32_t constant, void *label);
 } Library;
 
 typedef struct {

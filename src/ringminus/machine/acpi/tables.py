@@ -165,8 +165,8 @@ def _vmbus(low: Area, high: Area) -> bytes:
 def dsdt(memory_map: MemoryMap) -> bytes:
     """The devices that cannot be discovered, and how to switch off."""
     s5 = aml.package(*(aml.integer(value) for value in (power.SLEEP_TYPE_S5, 0, 0, 0)))
-    devices = aml.scope("\\_SB_", _com1(), _rtc(), _vmbus(memory_map.low_mmio, memory_map.high_mmio))
-    return _table(b"DSDT", 2, aml.name("\\_S5_", s5) + devices)
+    devices = aml.scope("_SB_", _com1(), _rtc(), _vmbus(memory_map.low_mmio, memory_map.high_mmio))
+    return _table(b"DSDT", 2, aml.name("_S5_", s5) + devices)
 
 
 def build_tables(memory_map: MemoryMap, vp_count: int) -> AcpiTables:

@@ -1,7 +1,10 @@
 """A 16550A serial port.
 
 Sending takes no time, so the transmitter is always empty; what is sent is collected and handed on at each
-end of line and at `flush`. Source: National Semiconductor PC16550D datasheet.
+end of line and at `flush`. A driver that asks sees at once that the transmitter is empty again, but the
+interrupt that says so waits for `flush`: a driver that has no more to send switches it off before, as it does
+while a real chip is still busy, and is spared an interrupt for nothing.
+Source: National Semiconductor PC16550D datasheet.
 """
 
 from __future__ import annotations
@@ -140,11 +143,9 @@ class Serial(BytePorts):
         if port == self.base and size == 1 and self._plain:
             self._sent.append(value & 0xFF)
             if value & 0xFF == _NEWLINE or len(self._sent) >= OUTPUT_LIMIT:
-                self.flush()
+                self._hand_on()
             if self._ier & _THRI:
                 self._transmit_pending = True
-                if not self._line:
-                    self._update()
             return
         super().port_out(port, size, value)
 
@@ -194,13 +195,12 @@ class Serial(BytePorts):
         if self._lcr & LCR_DLAB:
             self._divisor = self._divisor & 0xFF00 | value
             return
-        if self._mcr & Mcr.LOOP:
-            if len(self._fifo) < self._capacity():
-                self._fifo.append(value)
-            else:
-                self._overrun = True
-        else:
+        if not self._mcr & Mcr.LOOP:
             self._sent.append(value)
+        elif len(self._fifo) < self._capacity():
+            self._fifo.append(value)
+        else:
+            self._overrun = True
         self._transmit_pending = bool(self._ier & _THRI)
         self._update()
 
@@ -307,7 +307,13 @@ class Serial(BytePorts):
         self._update()
 
     def flush(self) -> None:
-        """Hand on what the guest has sent."""
+        """Hand on what the guest has sent, and interrupt it for more if it wants. To be called often, at
+        least whenever the guest stops."""
+        self._hand_on()
+        if self._transmit_pending:
+            self._update()
+
+    def _hand_on(self) -> None:
         if self._sent:
             sent = bytes(self._sent)
             self._sent.clear()
@@ -316,8 +322,8 @@ class Serial(BytePorts):
     # State.
 
     def save(self) -> dict[str, Any]:
-        """The whole state, as plain data; what was sent is flushed first."""
-        self.flush()
+        """The whole state, as plain data; what was sent is handed on first."""
+        self._hand_on()
         return {
             "queue": bytes(self._queue),
             "fifo": bytes(self._fifo),
