@@ -82,8 +82,9 @@ class ArchitecturalMsrs:
 
     def save(self) -> dict[str, Any]:
         """State as plain data."""
-        return {"hwcr": self.hwcr, "de_cfg": self.de_cfg, "mtrr": self.mtrr_default, "pat": self.pat}
+        names = ("hwcr", "de_cfg", "nb_cfg", "mtrr_default", "pat")
+        return {name: getattr(self, name) for name in names}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.hwcr, self.de_cfg = state["hwcr"], state["de_cfg"]
-        self.mtrr_default, self.pat = state["mtrr"], state["pat"]
+        for name, value in state.items():
+            setattr(self, name, value)

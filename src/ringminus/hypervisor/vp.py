@@ -15,7 +15,14 @@ from ringminus.hypervisor.hypercalls import Hypercalls
 from ringminus.hypervisor.overlay import Overlay
 from ringminus.hypervisor.stimer import SyntheticTimer
 from ringminus.hypervisor.synic import SynIC
-from ringminus.hypervisor.wire import PAGE_ADDRESS, PAGE_ENABLE, RESET_NOW, SYNTHETIC_TIMERS, TSC_INVARIANT
+from ringminus.hypervisor.wire import (
+    PAGE_ADDRESS,
+    PAGE_ENABLE,
+    RESET_NOW,
+    SYNTHETIC_TIMERS,
+    TSC_INVARIANT,
+    VpAssistPage,
+)
 from ringminus.memory import PAGE_MASK, PAGE_SIZE
 from ringminus.tap import MmioAccess, MsrAccess, PortIo
 
@@ -63,6 +70,7 @@ class VirtualProcessor:
         )
         self.msrs = ArchitecturalMsrs(self.processor)
         self._assist = Overlay(memory)
+        self._assist.fill(VpAssistPage().pack())
         self._assist_register = 0
         self._tsc_invariant = 0
         self._cpuid = Cpuid(partition.profile, index, partition.vp_count)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from ringminus.cpu.software.engine import SoftwareEngine
 from ringminus.hypervisor.partition import Partition
 from ringminus.machine.acpi.tables import build_tables
-from ringminus.machine.chipset.power import AcpiPower, LegacyPorts
+from ringminus.machine.chipset.power import RESET_CODE, RESET_VECTOR, AcpiPower, LegacyPorts
 from ringminus.machine.chipset.rtc import Rtc
 from ringminus.machine.chipset.serial import Serial
 from ringminus.machine.config import MachineConfig
@@ -44,6 +44,7 @@ class Machine:
         tables = build_tables(memory_map, self.partition.vp_count)
         for gpa, table in tables.tables:
             self.memory.write(gpa, table)
+        self.memory.write(RESET_VECTOR, RESET_CODE)
         boot = load_linux(
             self.memory, image, config.initrd, config.command_line, memory_map.e820(), tables.rsdp, memory_map.boot
         )

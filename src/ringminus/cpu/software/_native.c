@@ -9,10 +9,10 @@ PyObject *guest_exception;
 __thread Core *running;
 
 static int core_init(Core *self, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"uc", "code_pages", "ram_size", "low_size", "high_base", NULL};
-    unsigned long long uc, ram_size, low_size, high_base;
+    static char *names[] = {"uc", "code_pages", "ram", "ram_size", "low_size", "high_base", NULL};
+    unsigned long long uc, ram, ram_size, low_size, high_base;
     PyObject *pages;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "KOKKK", names, &uc, &pages, &ram_size, &low_size, &high_base))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "KOKKKK", names, &uc, &pages, &ram, &ram_size, &low_size, &high_base))
         return -1;
     if (!PyByteArray_Check(pages) || (uint64_t)PyByteArray_GET_SIZE(pages) != ram_size >> 12) {
         PyErr_SetString(PyExc_ValueError, "code_pages must be a bytearray with one byte per page");
@@ -21,6 +21,7 @@ static int core_init(Core *self, PyObject *args, PyObject *kwargs) {
     self->uc = (uint8_t *)uc;
     self->cpu = *(uint8_t **)field(self->uc, UC_CPU);
     self->env = (Env *)field(self->cpu, CPU_ENV);
+    self->ram = (uint8_t *)ram;
     self->ram_size = ram_size;
     self->low_size = low_size;
     self->high_base = high_base;
@@ -274,7 +275,7 @@ static const struct {
 #define CONSTANT(name) {#name, name}
     CONSTANT(UC_CPU), CONSTANT(UC_STOP_REQUEST), CONSTANT(UC_NO_EXIT_REQUEST), CONSTANT(CPU_INTERRUPT_REQUEST),
     CONSTANT(CPU_EXCEPTION_INDEX), CONSTANT(CPU_CLASS), CONSTANT(CPU_KICK), CONSTANT(CPU_ENV),
-    CONSTANT(CLASS_TLB_FILL), CONSTANT(ENV_EFER), CONSTANT(ENV_XMM), CONSTANT(ENV_STAR), CONSTANT(ENV_LSTAR),
+    CONSTANT(CLASS_TLB_FILL), CONSTANT(ENV_EFER), CONSTANT(ENV_MXCSR), CONSTANT(ENV_XMM), CONSTANT(ENV_STAR), CONSTANT(ENV_LSTAR),
     CONSTANT(ENV_CSTAR), CONSTANT(ENV_FMASK), CONSTANT(ENV_ERROR_CODE), CONSTANT(ENV_EXCEPTION_IS_INT),
     CONSTANT(ENV_OLD_EXCEPTION), CONSTANT(ENV_TSC_OFFSET), CONSTANT(ENV_STATE_SIZE), CONSTANT(XMM_STRIDE),
     {"ENV_CR", offsetof(Env, cr)}, {"ENV_SEGMENTS", offsetof(Env, segs)}, {"SEGMENT_SIZE", sizeof(Segment)},

@@ -39,6 +39,7 @@ class SoftwareEngine(Engine):
         self.core = _native.Core(
             uc=self._handle,
             code_pages=self._code_pages,
+            ram=memory.host_address,
             ram_size=memory.size,
             low_size=low,
             high_base=HIGH_RAM_BASE,

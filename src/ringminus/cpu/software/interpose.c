@@ -278,6 +278,27 @@ static inline uint64_t ram_page(const Core *core, uint64_t gpa) {
     return gpa < core->ram_size ? gpa >> 12 : ~0ull;
 }
 
+/* Page-table walks read and mark entries in RAM without a search for the region they are in. */
+static inline uint8_t *host_word(const Core *core, void *cpu, uint64_t gpa) {
+    if (core == NULL || core->cpu != cpu)
+        return NULL;
+    uint64_t page = ram_page(core, gpa);
+    return page == ~0ull || (gpa & 0xfff) > 0xff8 ? NULL : core->ram + (page << 12) + (gpa & 0xfff);
+}
+
+uint64_t x86_ldq_phys_x86_64(void *cpu, uint64_t gpa) {
+    uint8_t *word = host_word(running, cpu, gpa);
+    return word != NULL ? *(uint64_t *)word : lib.read_physical(cpu, gpa);
+}
+
+void x86_stl_phys_notdirty_x86_64(void *cpu, uint64_t gpa, uint32_t value) {
+    uint8_t *word = host_word(running, cpu, gpa);
+    if (word != NULL)
+        *(uint32_t *)word = value;
+    else
+        lib.write_physical(cpu, gpa, value);
+}
+
 /* A page became code: every TLB entry of it must trap its writes, for good. QEMU keeps a page's writes
  * slow while its entry is executable, so a data entry is given its own address as code, but invalid. */
 static void trap_writes(Core *core, uint64_t gpa) {

@@ -20,6 +20,7 @@
 
 /* CPUX86State, behind the fields of struct Env */
 #define ENV_EFER 0x250
+#define ENV_MXCSR 0x330
 #define ENV_XMM 0x338
 #define ENV_STAR 0x12d8
 #define ENV_LSTAR 0x12e8

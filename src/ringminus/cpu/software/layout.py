@@ -25,6 +25,7 @@ LAYOUT = {
     "CPU_ENV": 0x8A50,
     "CLASS_TLB_FILL": 0x48,
     "ENV_EFER": 0x250,
+    "ENV_MXCSR": 0x330,
     "ENV_XMM": 0x338,
     "ENV_STAR": 0x12D8,
     "ENV_LSTAR": 0x12E8,
@@ -43,6 +44,8 @@ LAYOUT = {
     "TCG_OP_SET_LABEL": 1,
     "TCG_OP_LD_I32": 13,
 }
+
+SSE_KINDS = ("ss", "sd", "ps", "pd")
 
 # The functions of libunicorn that our C code calls, in the order of its struct Library.
 FUNCTIONS = (
@@ -75,6 +78,10 @@ FUNCTIONS = (
     "tcg_gen_op3_x86_64",
     "gen_new_label_x86_64",
     "tcg_gen_brcondi_i32_x86_64",
+    "x86_ldq_phys_x86_64",
+    "x86_stl_phys_notdirty_x86_64",
+    *(f"helper_{name}{kind}_x86_64" for name in ("add", "sub", "mul", "div", "sqrt") for kind in SSE_KINDS),
+    *(f"helper_{name}_x86_64" for name in ("cvtss2sd", "cvtsd2ss", "ucomisd", "comisd", "ucomiss", "comiss")),
 )
 
 HF_CPL = 3

@@ -44,6 +44,10 @@ typedef struct {
     void (*gen_op3)(void *tcg, int op, uintptr_t a, uintptr_t b, uintptr_t c);
     void *(*new_label)(void *tcg);
     void (*gen_brcondi)(void *tcg, int condition, void *value, int32_t constant, void *label);
+    uint64_t (*read_physical)(void *cpu, uint64_t gpa);
+    void (*write_physical)(void *cpu, uint64_t gpa, uint32_t value);
+    void (*arithmetic[22])(Env *env, void *destination, void *source);
+    void (*compare[4])(Env *env, void *destination, void *source);
 } Library;
 
 typedef struct {
@@ -59,6 +63,7 @@ typedef struct Core {
     PyObject *error_type, *error_value, *error_trace; /* what a handler raised and run() must raise again */
     PyThreadState *thread;                            /* while the guest runs: the thread without the GIL */
     int outcome;
+    uint8_t *ram;
     uint8_t *code_pages; /* one byte a page of RAM: "holds translated code" */
     PyObject *code_pages_owner;
     uint64_t ram_size, low_size, high_base;

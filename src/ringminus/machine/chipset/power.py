@@ -32,6 +32,12 @@ RESET_CONTROL_WRITABLE = 0x0E
 RESET_CONTROL_CPU = 0x04
 
 
+# Linux may restart through the processor's reset vector, in real mode; there our firmware would be, whose
+# only instructions are: mov al, RESET_VALUE; mov dx, RESET_PORT; out dx, al; hlt
+RESET_VECTOR = 0xFFFF0
+RESET_CODE = bytes((0xB0, RESET_VALUE, 0xBA, RESET_PORT & 0xFF, RESET_PORT >> 8, 0xEE, 0xF4))
+
+
 class AcpiPower(BytePorts):
     """ACPI's registers. `power_off(sleep_type)` is called when the guest enters a sleep state, `reset(how)`
     when it asks for a restart."""
