@@ -9,8 +9,8 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ringminus.cpu.engine import Engine, ExitHandler, Processor, Registers, Segment
-from ringminus.cpu.software.engine import SoftwareEngine
+from ringminus.cpu.engine import ExitHandler, Processor, Registers, Segment
+from ringminus.cpu.software.engine import TRANSLATION_BUFFER, SoftwareEngine
 from ringminus.memory import HIGH_RAM_BASE, MIB, GuestMemory
 from ringminus.tap import Tap
 
@@ -112,10 +112,16 @@ def long_mode_registers(entry: int) -> Registers:
 class BareGuest:
     """64-bit code at `CODE` on an engine; `labels` are not needed: handlers are assembled at an address."""
 
-    def __init__(self, source: str, handler: ExitHandler | None = None, size: int = 64 * MIB) -> None:
+    def __init__(
+        self,
+        source: str,
+        handler: ExitHandler | None = None,
+        size: int = 64 * MIB,
+        translation_buffer: int = TRANSLATION_BUFFER,
+    ) -> None:
         self.memory = GuestMemory(size)
         self.tap = Tap()
-        self.engine: Engine = SoftwareEngine(self.memory, self.tap)
+        self.engine = SoftwareEngine(self.memory, self.tap, translation_buffer)
         self.recorder = Recorder()
         self.processor: Processor = self.engine.create_processor(0, handler or self.recorder)
         prepare(self.memory)

@@ -174,7 +174,7 @@ def test_a_system_call_and_its_return(bare: BareGuest) -> None:
 
 
 def test_a_full_translation_buffer_loses_nothing() -> None:
-    bare = BareGuest("hlt", size=256 * MIB)
+    bare = BareGuest("hlt", translation_buffer=16 * MIB)
     blocks, base = 200_000, 0x1000000
     unit = assemble("inc rax; jmp 1f; 1:")
     bare.memory.write(base, unit * blocks + b"\xf4")

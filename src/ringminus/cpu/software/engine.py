@@ -26,12 +26,12 @@ CALIBRATION_NS = 10_000_000
 class SoftwareEngine(Engine):
     """AMD64 in software, one host thread. What is no RAM is MMIO, up to 2^40."""
 
-    def __init__(self, memory: GuestMemory, tap: Tap) -> None:
+    def __init__(self, memory: GuestMemory, tap: Tap, translation_buffer: int = TRANSLATION_BUFFER) -> None:
         self.memory = memory
         self.tap = tap
         self.uc = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
         self.uc.ctl_set_cpu_model(x86_const.UC_CPU_X86_EPYC)
-        self.uc.ctl_set_tcg_buffer_size(TRANSLATION_BUFFER)
+        self.uc.ctl_set_tcg_buffer_size(translation_buffer)
         self._handle: int = _integer(self.uc._uch)
         self._code_pages = bytearray(memory.size >> 12)
         low = memory.regions[0].size

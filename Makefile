@@ -1,0 +1,35 @@
+# make demo    build the demo guest if needed, and boot it to a shell
+# make test    all tests, real guests included
+# make lint    ruff, mypy, import-linter
+# make bench   measure, side by side with QEMU
+GUEST := .cache/guest
+BIN := .venv/bin
+
+.PHONY: setup demo test lint bench clean
+
+setup:
+	@tools/setup test
+
+demo:
+	@tools/setup demo
+	@$(BIN)/ringminus guest build $(GUEST)
+	@tools/demo $(GUEST)
+
+test:
+	@tools/setup test
+	@$(BIN)/python -m pytest
+
+lint:
+	@tools/setup test
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench:
+	@tools/setup bench
+	@$(BIN)/ringminus guest build $(GUEST)
+	@$(BIN)/python bench/run.py --guest $(GUEST) $(BENCH)
+
+clean:
+	rm -rf .cache build src/ringminus.egg-info
