@@ -133,9 +133,10 @@ class Worker:
     async def _idle(self, halted: Halted) -> None:
         """Wait until an interrupt can wake the guest."""
         if not halted.interruptible:
-            crash = self._crash_outcome()
-            self.end(crash or Outcome(End.FAILURE, "the guest halted with interrupts off, for ever"))
+            halted_for_ever = Outcome(End.CRASH, "the guest halted with interrupts off, which nothing ends")
+            self.end(self._crash_outcome() or halted_for_ever)
             return
+        since = self._clock.reference_time()
         while self._outcome is None and not self._vp.has_interrupt():
             self._awake.clear()
             deadline = self._timers.next_deadline()
@@ -146,6 +147,7 @@ class Worker:
             self._alarm.set(remaining)
             await self._awake.wait()
         self._vp.idle = False
+        self._vp.idle_time += self._clock.reference_time() - since
 
     def _disconnect(self) -> None:
         if self._crash_end is not None:

@@ -1,0 +1,5 @@
+"""`python -m ringminus`."""
+
+from ringminus.cli.main import main
+
+main()

@@ -1,0 +1,1 @@
+"""The boundary made visible: listeners of the tap."""
