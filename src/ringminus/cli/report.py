@@ -50,4 +50,4 @@ def tell_end(outcome: Outcome, last_lines: LastLines) -> None:
         if outcome.crash.message is not None:
             words = outcome.crash.message.decode(errors="replace")
     if words:
-        click.echo("The kernel's last words:\n" + "\n".join(f"  {line}" for line in words.splitlines()[-30:]), err=True)
+        click.echo("The kernel's last words:\n" + "\n".join(f"  {line}" for line in words.splitlines()), err=True)

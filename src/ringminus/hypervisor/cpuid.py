@@ -198,7 +198,7 @@ SOFTWARE = Profile(
     | EdxExtended.LONG_MODE,
     ebx_sizes=EbxSizes.BTC_NO,
     eax_extended2=EaxExtended2.LFENCE_SERIALIZES | EaxExtended2.SRSO_NO,
-    physical_bits=48,
+    physical_bits=40,  # what the translator checks page-table entries against
     virtual_bits=48,
     cache_line=64,
     privileges=Privilege.VP_RUNTIME
@@ -212,7 +212,6 @@ SOFTWARE = Profile(
     | Privilege.REFERENCE_TSC
     | Privilege.GUEST_IDLE
     | Privilege.FREQUENCIES
-    | Privilege.TSC_INVARIANT_CONTROL
     | Privilege.POST_MESSAGES
     | Privilege.SIGNAL_EVENTS
     | Privilege.EXTENDED_HYPERCALLS,

@@ -17,6 +17,7 @@ from ringminus.machine.loader.linux import load_linux
 from ringminus.machine.memory_map import MemoryMap
 from ringminus.memory import GuestMemory
 from ringminus.tap import Tap
+from ringminus.vmbus.bus import VmBus
 
 COM1_PORT = 0x3F8
 COM1_IRQ = 4
@@ -40,6 +41,7 @@ class Machine:
         self.on_reset: Callable[[str], None] = _nothing
         self.partition.on_reset = lambda: self.on_reset("reset MSR")
         self._attach_chipset(console)
+        self.vmbus = VmBus(self.partition)
         memory_map = MemoryMap(self.memory.regions)
         tables = build_tables(memory_map, self.partition.vp_count)
         for gpa, table in tables.tables:
