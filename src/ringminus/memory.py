@@ -11,6 +11,7 @@ import mmap
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from ringminus.errors import GuestError, HostError
 from ringminus.wire import ReadableBuffer
@@ -48,7 +49,7 @@ class Region:
 def _available_bytes() -> int | None:
     """What the host can still give, in bytes, swap included; None where /proc does not tell."""
     try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
+        with Path("/proc/meminfo").open(encoding="ascii") as lines:
             facts = {k: int(v.split()[0]) * KIB for k, v in (line.split(":", 1) for line in lines)}
     except (OSError, ValueError, IndexError):
         return None
@@ -70,8 +71,9 @@ class GuestMemory:
             raise ValueError(f"RAM size {size:#x} is not a multiple of 4 KiB")
         available = _available_bytes()
         if available is not None and size > available:
+            free = available // MIB
             raise HostError(
-                f"the guest wants {size // MIB} MiB and this host has {available // MIB} MiB free: ask for less"
+                f"the guest wants {size // MIB} MiB and this host has {free} MiB free: ask for less"
             )
         self.size = size
         try:
@@ -91,7 +93,7 @@ class GuestMemory:
     def offset(self, gpa: int, length: int) -> int:
         """Offset into the mapping of `length` bytes at `gpa`; raises `BadGuestAddress`."""
         if length >= 0:
-            if 0 <= gpa and gpa + length <= self._low_size:
+            if gpa >= 0 and gpa + length <= self._low_size:
                 return gpa
             if gpa >= HIGH_RAM_BASE:
                 offset = gpa - HIGH_RAM_BASE + self._low_size

@@ -199,7 +199,7 @@ class Struct(metaclass=_StructMeta):
         raise AttributeError(f"{cls.__name__} has no field {name}")
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and self.pack() == cast(Struct, other).pack()
+        return type(other) is type(self) and isinstance(other, Struct) and self.pack() == other.pack()
 
     def __hash__(self) -> int:
         return hash((type(self), self.pack()))

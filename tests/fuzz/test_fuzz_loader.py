@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kernel_files import COMPRESSORS, bzimage, size_field, vmlinux
 
 from ringminus.errors import ConfigError
 from ringminus.machine.loader.compression import COMPRESSIONS, decompress
@@ -15,6 +14,7 @@ from ringminus.machine.loader.image import parse_kernel
 from ringminus.machine.loader.linux import load_linux
 from ringminus.machine.loader.wire import E820Entry
 from ringminus.memory import MIB, GuestMemory
+from support.kernel_files import COMPRESSORS, bzimage, size_field, vmlinux
 
 MAGICS = [compression.magic for compression in COMPRESSIONS] + [b"\x7fELF", b"MZ", b""]
 

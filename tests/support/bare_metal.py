@@ -26,13 +26,13 @@ USER_DATA, USER_CODE = 0x30 | 3, 0x38 | 3
 def assemble(source: str, origin: int = CODE) -> bytes:
     """Machine code of 64-bit Intel-syntax source placed at `origin`."""
     with tempfile.TemporaryDirectory() as directory:
-        unit, linked, flat = (Path(directory) / name for name in ("a.o", "a.elf", "a.bin"))
+        unit, linked, flat = (str(Path(directory) / name) for name in ("a.o", "a.elf", "a.bin"))
         text = f".intel_syntax noprefix\n.code64\n{source}\n"
         subprocess.run(["as", "--64", "-o", unit, "-"], input=text.encode(), check=True, capture_output=True)
         command = ["ld", "-Ttext", hex(origin), "--build-id=none", "-e", str(origin), "-o", linked, unit]
         subprocess.run(command, check=True, capture_output=True)
         subprocess.run(["objcopy", "-O", "binary", "-j", ".text", linked, flat], check=True)
-        return flat.read_bytes()
+        return Path(flat).read_bytes()
 
 
 @dataclass
@@ -138,7 +138,12 @@ class BareGuest:
         interrupt_gate(self.memory, vector, address, ist)
 
     def register(self, name: str) -> int:
-        numbers = {n: i for i, n in enumerate(["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12"])}
+        numbers = {
+            n: i
+            for i, n in enumerate(
+                ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12"]
+            )
+        }
         return self.processor.general_register(numbers[name])
 
     def close(self) -> None:

@@ -29,8 +29,13 @@ def guest_os(identity: int) -> str:
 def crash_lines(report: CrashReport) -> list[str]:
     """The crash registers, decoded."""
     names = MESSAGE_PARAMETER_NAMES if report.message is not None else PARAMETER_NAMES
-    lines = [f"  by {guest_os(report.guest_os_id)}, {report.time / REFERENCE_HZ:.3f} s after its start, on VP {report.vp}"]
-    lines += (f"  P{i}  {name:<16} {value:#x}" for i, (name, value) in enumerate(zip(names, report.parameters, strict=False)))
+    lines = [
+        f"  by {guest_os(report.guest_os_id)}, {report.time / REFERENCE_HZ:.3f} s after its start, on VP {report.vp}"
+    ]
+    lines += (
+        f"  P{i}  {name:<16} {value:#x}"
+        for i, (name, value) in enumerate(zip(names, report.parameters, strict=False))
+    )
     if report.message_error is not None:
         lines.append(f"  its message could not be read: {report.message_error}")
     return lines
@@ -50,4 +55,6 @@ def tell_end(outcome: Outcome, last_lines: LastLines) -> None:
         if outcome.crash.message is not None:
             words = outcome.crash.message.decode(errors="replace")
     if words:
-        click.echo("The kernel's last words:\n" + "\n".join(f"  {line}" for line in words.splitlines()), err=True)
+        click.echo(
+            "The kernel's last words:\n" + "\n".join(f"  {line}" for line in words.splitlines()), err=True
+        )

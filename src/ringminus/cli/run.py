@@ -58,9 +58,13 @@ Exit status:
     help="tty: this terminal is the guest's, and Ctrl-] leaves. stdio: plain standard input and output, "
     "and Ctrl-C ends. none: no console. [default: tty on a terminal, else stdio]",
 )
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="End after this time.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="End after this time."
+)
 @click.option("--no-reboot", is_flag=True, help="End where the guest restarts.")
-@click.option("--stats", is_flag=True, help="At the end, tell what left the guest, how often, and what it cost.")
+@click.option(
+    "--stats", is_flag=True, help="At the end, tell what left the guest, how often, and what it cost."
+)
 @click.option("--json", "as_json", is_flag=True, help="The statistics as JSON.")
 @click.option(
     "--log",
@@ -167,7 +171,9 @@ class Session:
             return run_machine(machine, self._prepare)
         finally:
             if self._statistics is not None:
-                self._statistics.add_run(time.perf_counter() - started, machine.partition, machine.engine.counters())
+                self._statistics.add_run(
+                    time.perf_counter() - started, machine.partition, machine.engine.counters()
+                )
             machine.close()
 
     def _write(self, data: bytes) -> None:
@@ -204,5 +210,3 @@ class Session:
                 (lambda: worker.end(leave)) if self._console == "tty" else None,
             )
             keys.start()
-
-

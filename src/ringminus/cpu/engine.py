@@ -195,7 +195,7 @@ class Processor(ABC):
 
     @abstractmethod
     def general_register(self, index: int) -> int:
-        """One general register by hardware number (RAX 0, RCX 1, RDX 2, RBX 3, RSP 4, RBP 5, RSI 6, RDI 7)."""
+        """One general register by its number in `GENERAL`."""
 
     @abstractmethod
     def set_general_register(self, index: int, value: int) -> None: ...

@@ -50,11 +50,15 @@ def describe(event: Event) -> str:
             arrow = "<-" if event.write else "->"
             return f"{'wrmsr' if event.write else 'rdmsr':<10} {event.name} {arrow} {'#GP' if event.fault else hex(event.value)}"
         case Hypercall():
-            detail = f" {event.detail}" if event.detail else f" input {event.input:#x} output {event.output:#x}"
+            detail = (
+                f" {event.detail}" if event.detail else f" input {event.input:#x} output {event.output:#x}"
+            )
             return f"hypercall  {event.name}{detail} -> {event.status}"
         case SynicMessage():
             how = "delivered" if event.delivered else "queued"
-            return f"message    SINT{event.sint} type {event.message_type:#x} {event.payload[:32].hex()} {how}"
+            return (
+                f"message    SINT{event.sint} type {event.message_type:#x} {event.payload[:32].hex()} {how}"
+            )
         case EventSignal():
             return f"signal     SINT{event.sint} flag {event.flag}{'' if event.raised else ' (was set)'}"
         case Interrupt():
@@ -93,7 +97,9 @@ class EventLog:
     def __enter__(self) -> EventLog:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for leave in self._leave:
             leave()
         if self._owned:

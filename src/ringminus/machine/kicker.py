@@ -7,6 +7,7 @@ thread waits for two things on its behalf: a deadline, and anything that makes t
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import select
@@ -47,10 +48,8 @@ class AlarmDescriptor:
 
     def clear(self) -> None:
         """Stop being readable."""
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.read(self.fd, 8)
-        except BlockingIOError:
-            pass
 
     def close(self) -> None:
         os.close(self.fd)

@@ -30,7 +30,9 @@ class Machine:
     `on_reset(how)` tell what the guest asked for. It belongs to one thread.
     """
 
-    def __init__(self, config: MachineConfig, console: Callable[[bytes], None], tap: Tap | None = None) -> None:
+    def __init__(
+        self, config: MachineConfig, console: Callable[[bytes], None], tap: Tap | None = None
+    ) -> None:
         self.config = config
         image = load_kernel(config.kernel)
         self.memory = GuestMemory(config.memory)
@@ -48,7 +50,13 @@ class Machine:
             self.memory.write(gpa, table)
         self.memory.write(RESET_VECTOR, RESET_CODE)
         boot = load_linux(
-            self.memory, image, config.initrd, config.command_line, memory_map.e820(), tables.rsdp, memory_map.boot
+            self.memory,
+            image,
+            config.initrd,
+            config.command_line,
+            memory_map.e820(),
+            tables.rsdp,
+            memory_map.boot,
         )
         self.partition.vps[0].processor.set_registers(boot.registers)
 

@@ -77,5 +77,3 @@ class HeaderOnly(Struct):
     """A message that is nothing but its type."""
 
     header: MessageHeader
-
-

@@ -7,10 +7,10 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from support.bare_metal import CODE, IDT, PML4, STACK, BareGuest, assemble, long_mode_registers
 
 from ringminus.cpu.engine import Halted, Stopped, TripleFault
 from ringminus.memory import GIB, HIGH_RAM_BASE, LOW_RAM_END, MIB
+from support.bare_metal import CODE, IDT, PML4, STACK, BareGuest, assemble, long_mode_registers
 
 ALIAS = 0x4000_0000  # a linear address that the tests map elsewhere
 
@@ -39,7 +39,10 @@ def map_page(bare: BareGuest, linear: int, physical: int, writable: bool, execut
 
 def test_a_stop_from_another_thread_never_runs_an_instruction_twice(bare: BareGuest) -> None:
     count = 3_000_000
-    bare.load(f"mov ecx, {count}; mov edi, 0x50000; 1: inc qword ptr [rdi]; inc qword ptr [rdi+8]; dec ecx; jnz 1b; hlt")
+    bare.load(
+        f"mov ecx, {count}; mov edi, 0x50000\n"
+        "1: inc qword ptr [rdi]; inc qword ptr [rdi+8]; dec ecx; jnz 1b; hlt"
+    )
     finished = threading.Event()
 
     def disturb() -> None:
@@ -59,12 +62,14 @@ def test_a_stop_from_another_thread_never_runs_an_instruction_twice(bare: BareGu
 
 
 def test_code_patched_through_another_mapping_is_executed_as_patched(bare: BareGuest) -> None:
-    # a function at 0x30000 (mov eax, imm; ret), run in place and written through an alias that may not execute
+    # a function at 0x30000 (mov eax, imm; ret), run in place and written through an alias
     map_page(bare, ALIAS, 0x30000, writable=True, executable=False)
-    body = "".join(
-        f"mov byte ptr [rbx+1], {value}; call rcx; mov r{9 + value}, rax\n" for value in (0, 1, 2)
+    body = "".join(f"mov byte ptr [rbx+1], {value}; call rcx; mov r{9 + value}, rax\n" for value in (0, 1, 2))
+    run_from(
+        bare,
+        f"mov ebx, {ALIAS}; mov ecx, 0x30000; mov dword ptr [rbx], 0xb8\n"
+        f"mov word ptr [rbx+4], 0xc300\n{body} hlt",
     )
-    run_from(bare, f"mov ebx, {ALIAS}; mov ecx, 0x30000; mov dword ptr [rbx], 0xb8; mov word ptr [rbx+4], 0xc300\n{body} hlt")
     assert [bare.register(name) for name in ("r9", "r10", "r11")] == [0, 1, 2]
 
 
@@ -91,7 +96,9 @@ def test_an_exit_after_int3_is_at_its_own_instruction(bare: BareGuest) -> None:
     bare.handle(13, "mov rbx, [rsp+8]; hlt")
     source = "int3; mov ecx, 0x1234; nop; mov rax, 0x8000000000000000; mov rax, [rax]; hlt"
     run_from(bare, source)
-    assert bare.register("rbx") == CODE + len(assemble("int3; mov ecx, 0x1234; nop; mov rax, 0x8000000000000000"))
+    assert bare.register("rbx") == CODE + len(
+        assemble("int3; mov ecx, 0x1234; nop; mov rax, 0x8000000000000000")
+    )
 
 
 def test_a_fault_while_delivering_a_fault_is_a_double_fault(bare: BareGuest) -> None:

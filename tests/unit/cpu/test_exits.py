@@ -1,4 +1,4 @@
-"""Instructions that leave the guest reach the exit handler with the right numbers, and its answer the guest."""
+"""Instructions that leave the guest reach the exit handler, and its answers reach the guest."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from support.bare_metal import CODE, TSS, USER_CODE, USER_DATA, BareGuest, Recorder
 
 from ringminus.cpu.engine import GuestException, Halted, TripleFault, general_protection, invalid_opcode
 from ringminus.memory import LOW_RAM_END
+from support.bare_metal import CODE, TSS, USER_CODE, USER_DATA, BareGuest, Recorder
 
 LEAVE = "mov r12, [rsp]; hlt"  # a fault handler that shows its error code, or RIP where there is none
 
@@ -52,7 +52,9 @@ def test_vmmcall_is_a_hypercall_with_rcx_rdx_r8() -> None:
         assert bare.register("rax") == 0x77
 
 
-@pytest.mark.parametrize(("register", "size", "value"), [("al", 1, 0x78), ("ax", 2, 0x5678), ("eax", 4, 0x12345678)])
+@pytest.mark.parametrize(
+    ("register", "size", "value"), [("al", 1, 0x78), ("ax", 2, 0x5678), ("eax", 4, 0x12345678)]
+)
 def test_ports_have_three_sizes(register: str, size: int, value: int) -> None:
     with guest(f"mov dx, 0x3f8; xor eax, eax; in {register}, dx; out dx, {register}; hlt") as bare:
         bare.processor.run()
@@ -120,7 +122,9 @@ def test_another_exception_of_the_handler_comes_out_of_run() -> None:
         bare.processor.run()
 
 
-@pytest.mark.parametrize("name", ["vmrun", "vmload", "vmsave", "stgi", "clgi", "skinit eax", "invlpga", "monitor", "mwait"])
+@pytest.mark.parametrize(
+    "name", ["vmrun", "vmload", "vmsave", "stgi", "clgi", "skinit eax", "invlpga", "monitor", "mwait"]
+)
 def test_what_cpuid_does_not_offer_is_an_invalid_opcode(name: str) -> None:
     with guest(f"xor ecx, ecx; {name}; hlt") as bare:
         bare.handle(6, LEAVE)

@@ -10,12 +10,12 @@ from pathlib import Path
 import lz4.block  # type: ignore[import-untyped]
 import pytest
 from click.testing import CliRunner
-from guest_packages import BUSYBOX, KERNEL, VERSION, apt_configuration, deb, guest_repository
 
 from ringminus.cli.guest import guest
 from ringminus.errors import ConfigError, HostError
 from ringminus.guest.build import build
 from ringminus.machine.loader.compression import decompress
+from support.guest_packages import BUSYBOX, KERNEL, VERSION, apt_configuration, deb, guest_repository
 
 pytestmark = pytest.mark.skipif(
     shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None, reason="needs apt"

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from guest_packages import kernel_module
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ringminus.errors import ConfigError
 from ringminus.guest.modinfo import load_order, modinfo, module_name, read_module
+from support.guest_packages import kernel_module
 
 
 def files(directory: Path, **modules: bytes) -> dict[str, Path]:

@@ -6,10 +6,10 @@ import random
 import zlib
 
 import pytest
-from kernel_files import COMPRESSORS, lz4_legacy
 
 from ringminus.errors import ConfigError
 from ringminus.machine.loader.compression import decompress, detect
+from support.kernel_files import COMPRESSORS, lz4_legacy
 
 CONTENT = b"kernel text " * 4000 + bytes(random.Random(1).randbytes(30000))
 

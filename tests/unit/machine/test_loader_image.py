@@ -6,7 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
-from kernel_files import (
+
+from ringminus.errors import ConfigError, HostError
+from ringminus.machine.loader import cache, image
+from ringminus.machine.loader.image import KernelImage, load_kernel, parse_kernel
+from ringminus.machine.loader.wire import CacheHeader, ElfHeader
+from support.kernel_files import (
     BSS,
     COMPRESSORS,
     DATA,
@@ -18,11 +23,6 @@ from kernel_files import (
     size_field,
     vmlinux,
 )
-
-from ringminus.errors import ConfigError, HostError
-from ringminus.machine.loader import cache, image
-from ringminus.machine.loader.image import KernelImage, load_kernel, parse_kernel
-from ringminus.machine.loader.wire import CacheHeader, ElfHeader
 
 
 @pytest.fixture(autouse=True)

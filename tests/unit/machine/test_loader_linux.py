@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kernel_files import BSS, DATA, DATA_ADDRESS, ENTRY, TEXT, TEXT_ADDRESS, bzimage, size_field, vmlinux
-from kernel_files import COMPRESSORS as PACK
 
 from ringminus.cpu.engine import Segment
 from ringminus.errors import ConfigError, HostError
@@ -16,6 +14,18 @@ from ringminus.machine.loader.image import KernelImage, parse_kernel
 from ringminus.machine.loader.linux import BootLayout, BootState, load_linux
 from ringminus.machine.loader.wire import E820_RESERVED, BootParams, E820Entry, SetupHeader
 from ringminus.memory import GIB, MIB, GuestMemory
+from support.kernel_files import (
+    BSS,
+    DATA,
+    DATA_ADDRESS,
+    ENTRY,
+    TEXT,
+    TEXT_ADDRESS,
+    bzimage,
+    size_field,
+    vmlinux,
+)
+from support.kernel_files import COMPRESSORS as PACK
 
 RSDP = 0xE0000
 

@@ -55,7 +55,9 @@ def test_every_version_is_accepted(version: Version) -> None:
 
 
 def test_before_5_0_the_response_repeats_the_version_and_after_it_names_a_connection() -> None:
-    assert VersionResponse.unpack(ControlPlane().receive(contact(Version.WIN10))[0]).msg_conn_id == Version.WIN10
+    assert (
+        VersionResponse.unpack(ControlPlane().receive(contact(Version.WIN10))[0]).msg_conn_id == Version.WIN10
+    )
     assert VersionResponse.unpack(ControlPlane().receive(contact(Version.WIN10_V5))[0]).msg_conn_id == 4
 
 
@@ -94,7 +96,9 @@ def test_a_second_contact_starts_over() -> None:
     assert (control.state, control.version, control.target_vp) == (State.CONNECTED, Version.WIN8, 3)
 
 
-@pytest.mark.parametrize("before", [[], [contact(Version.WIN10)], [contact(Version.WIN10), plain(REQUEST_OFFERS)]])
+@pytest.mark.parametrize(
+    "before", [[], [contact(Version.WIN10)], [contact(Version.WIN10), plain(REQUEST_OFFERS)]]
+)
 def test_unload_is_answered_in_every_state(before: list[bytes]) -> None:
     control = ControlPlane()
     for message in before:

@@ -6,13 +6,10 @@ import ctypes
 import time
 from typing import Any
 
-import unicorn
-from unicorn import x86_const
-
 from ringminus.clock import TscClock
 from ringminus.cpu.engine import Engine, ExitHandler
 from ringminus.cpu.software import _native, layout
-from ringminus.cpu.software.library import uclib
+from ringminus.cpu.software.library import uclib, unicorn, x86_const
 from ringminus.cpu.software.processor import SoftwareProcessor
 from ringminus.errors import HostError
 from ringminus.memory import HIGH_RAM_BASE, MIB, GuestMemory

@@ -11,6 +11,7 @@ import importlib
 import os
 import sys
 from types import ModuleType
+from typing import Any
 
 from ringminus.cpu.engine import GuestException
 from ringminus.errors import HostError
@@ -22,19 +23,21 @@ def _load_native() -> ModuleType:
     try:
         return importlib.import_module("ringminus.cpu.software._native")
     except ImportError as error:
-        raise HostError(f"the native part of ringminus is not built: run `pip install .` ({error})") from error
+        raise HostError(
+            f"the native part of ringminus is not built: run `pip install .` ({error})"
+        ) from error
     finally:
         sys.setdlopenflags(flags)
 
 
 _native = _load_native()
 
-import unicorn  # noqa: E402
-from unicorn import unicorn_py3  # noqa: E402
-
 from ringminus.cpu.software import layout  # noqa: E402
 
-uclib: ctypes.CDLL = unicorn_py3.unicorn.uclib
+# untyped packages, and not to be imported by a plain statement, which a sorter could move up
+unicorn: Any = importlib.import_module("unicorn")
+x86_const: Any = importlib.import_module("unicorn.x86_const")
+uclib: ctypes.CDLL = importlib.import_module("unicorn.unicorn_py3.unicorn").uclib
 
 
 def address(name: str) -> int:

@@ -19,6 +19,7 @@ from ringminus.cpu.engine import (
 )
 from ringminus.cpu.software import layout
 from ringminus.cpu.software.layout import LAYOUT
+from ringminus.cpu.software.library import x86_const
 from ringminus.cpu.software.timed import timed
 
 if TYPE_CHECKING:
@@ -58,11 +59,12 @@ class SoftwareProcessor(Processor):
         self._address = engine.env_address
         self._env = layout.Env.from_address(self._address)
         self._efer = ctypes.c_uint64.from_address(self._address + LAYOUT["ENV_EFER"])
+        # the native methods themselves: a call less on the way of every interrupt
         self.stop = self._core.stop  # type: ignore[method-assign]
-        self.request_interrupt = self._core.request_interrupt  # type: ignore[method-assign]
+        self.request_interrupt = self._core.request_interrupt  # type: ignore[method-assign,assignment]
         self.cancel_interrupt = self._core.cancel_interrupt  # type: ignore[method-assign]
         self.interrupt_requested = self._core.interrupt_requested  # type: ignore[method-assign]
-        self.general_register = self._core.register  # type: ignore[method-assign]
+        self.general_register = self._core.register  # type: ignore[method-assign,assignment]
         self._traced = False
         self._set_handler()
 
@@ -152,12 +154,11 @@ class SoftwareProcessor(Processor):
 
     def set_registers(self, registers: Registers) -> None:
         env, uc = self._env, self._engine.uc
-        constants = _control_registers()
         # Unicorn's own order of enabling long mode; it keeps its derived flags right
-        uc.reg_write(constants["cr4"], registers.cr4)
-        uc.reg_write(constants["cr3"], registers.cr3)
+        uc.reg_write(x86_const.UC_X86_REG_CR4, registers.cr4)
+        uc.reg_write(x86_const.UC_X86_REG_CR3, registers.cr3)
         self._efer.value = registers.efer & ~layout.EFER_LMA | layout.EFER_SVME
-        uc.reg_write(constants["cr0"], registers.cr0)
+        uc.reg_write(x86_const.UC_X86_REG_CR0, registers.cr0)
         env.cr[2] = registers.cr2
         env.regs[:] = registers.general
         env.eip, env.eflags = registers.rip, registers.rflags | 2
@@ -225,12 +226,6 @@ class SoftwareProcessor(Processor):
 
 def _detached(*_: int) -> int:
     raise RuntimeError("the engine is closed")
-
-
-def _control_registers() -> dict[str, int]:
-    from unicorn import x86_const
-
-    return {name: getattr(x86_const, f"UC_X86_REG_{name.upper()}") for name in ("cr0", "cr3", "cr4")}
 
 
 def _segment(state: layout.SegmentState) -> Segment:
