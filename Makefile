@@ -28,8 +28,7 @@ lint:
 
 bench:
 	@tools/setup bench
-	@$(BIN)/ringminus guest build $(GUEST)
-	@$(BIN)/python bench/run.py --guest $(GUEST) $(BENCH)
+	@$(BIN)/python bench/run.py $(BENCH)
 
 clean:
 	rm -rf .cache build src/ringminus.egg-info

@@ -79,6 +79,7 @@ class GuestMemory:
         try:
             flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
             self._mapping = mmap.mmap(-1, size, flags=flags)
+            self._mapping.madvise(mmap.MADV_HUGEPAGE)
         except (OSError, ValueError) as error:
             raise HostError(f"cannot map {size // MIB} MiB of guest memory: {error}") from error
         self._bytes = memoryview(self._mapping)

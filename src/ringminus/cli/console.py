@@ -1,50 +1,119 @@
-"""The person's side of the guest's console: a terminal, plain standard streams, or nothing."""
+"""The person's side of the guest's console: a terminal, plain standard streams, or nothing.
+
+Nothing here waits: a person who does not read or a guest that does not take its input must not keep
+time-outs and signals from being served.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-import shutil
-import sys
+import signal
+import stat
 import termios
 import tty
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+STDIN, STDOUT = 0, 1
 ESCAPE = 0x1D  # Ctrl-], as telnet has it
 READ_SIZE = 4096
 RETRY_SECONDS = 0.01
 KEPT_LINES = 30
+KEPT_BYTES = 16 << 10
+_DONE = b"done"
 
 
 class LastLines:
     """The end of what a guest printed, for the report of a crash."""
 
     def __init__(self) -> None:
-        self._lines: deque[bytes] = deque(maxlen=KEPT_LINES)
-        self._open = b""
+        self._tail = b""
 
     def add(self, data: bytes) -> None:
-        *whole, self._open = (self._open + data).split(b"\n")
-        self._lines.extend(line.rstrip(b"\r") for line in whole)
+        self._tail = (self._tail + data)[-KEPT_BYTES:]
 
     def text(self) -> str:
-        lines = [*self._lines, self._open] if self._open else list(self._lines)
-        return "\n".join(line.decode(errors="replace") for line in lines)
+        lines = self._tail.decode(errors="replace").splitlines()
+        return "\n".join(lines[-KEPT_LINES:])
 
 
-def write_all(fd: int, data: bytes) -> None:
-    """Write everything, whatever the descriptor takes at a time; a reader who left is an error of the OS."""
-    while data:
-        try:
-            data = data[os.write(fd, data) :]
-        except BlockingIOError:
-            continue
+def _without_waiting(fd: int) -> int:
+    """A descriptor for the same pipe or terminal that never waits, leaving the mode of `fd`, which others
+    share, alone. Files do not wait anyway, and of what cannot be opened again `fd` itself must do."""
+    if stat.S_ISFIFO(os.fstat(fd).st_mode) or os.isatty(fd):
+        with contextlib.suppress(OSError):
+            return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    return os.dup(fd)
+
+
+class Output:
+    """Writes what the guest prints to `fd`, and keeps what cannot be written at once.
+
+    `on_full` is called when something has to wait, `on_empty` when nothing waits any more, `on_closed` once
+    with the reason when nobody reads; what is printed after that is lost. Lives on the running loop.
+    """
+
+    def __init__(
+        self,
+        fd: int,
+        on_full: Callable[[], None],
+        on_empty: Callable[[], None],
+        on_closed: Callable[[str], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._fd: int | None = _without_waiting(fd)
+        self._on_full, self._on_empty, self._on_closed = on_full, on_empty, on_closed
+        self._waiting = b""
+
+    @property
+    def waits(self) -> bool:
+        """Whether something is not written yet."""
+        return bool(self._waiting)
+
+    def write(self, data: bytes) -> None:
+        if self._waiting:
+            self._waiting += data
+            return
+        self._waiting = self._write_some(data)
+        if self._waiting and self._fd is not None:
+            self._loop.add_writer(self._fd, self._writable)
+            self._on_full()
+
+    def _writable(self) -> None:
+        self._waiting = self._write_some(self._waiting)
+        if not self._waiting:
+            if self._fd is not None:
+                self._loop.remove_writer(self._fd)
+            self._on_empty()
+
+    def _write_some(self, data: bytes) -> bytes:
+        """Write what can be written; gives the rest."""
+        while data and self._fd is not None:
+            try:
+                data = data[os.write(self._fd, data) :]
+            except BlockingIOError:
+                return data
+            except OSError as error:
+                self.close()
+                self._on_closed(error.strerror or str(error))
+        return b""
+
+    def close(self) -> None:
+        """Write no more; what waits is lost."""
+        if self._fd is not None:
+            self._loop.remove_writer(self._fd)
+            os.close(self._fd)
+            self._fd = None
 
 
 class Input:
-    """Reads `fd` on the loop and types it into the guest, no faster than the guest takes it."""
+    """Reads `fd` on the running loop and types it into the guest, no faster than the guest takes it.
+
+    `type_` says how many bytes were taken. The end of the input is not the end of the guest. `leave` is
+    called for Ctrl-], which is then not for the guest.
+    """
 
     def __init__(self, fd: int, type_: Callable[[bytes], int], leave: Callable[[], None] | None) -> None:
         self._fd = fd
@@ -52,76 +121,113 @@ class Input:
         self._leave = leave
         self._loop = asyncio.get_running_loop()
         self._waiting = b""
-        self._retry: asyncio.TimerHandle | None = None
-        self._reading = False
+        self._retry: asyncio.Handle | None = None
+        self._listens = False
+        self._listen()
 
-    def start(self) -> None:
-        """Begin to listen; a descriptor that cannot be waited for (a file) is read at once."""
+    def _listen(self) -> None:
         try:
             self._loop.add_reader(self._fd, self._readable)
-            self._reading = True
-        except PermissionError:  # epoll refuses plain files, which are always readable
-            self._retry = self._loop.call_soon(self._readable)  # type: ignore[assignment]
+            self._listens = True
+        except PermissionError:  # epoll refuses plain files, which can always be read
+            self._retry = self._loop.call_soon(self._readable)
 
     def _readable(self) -> None:
+        self._retry = None
         try:
             data = os.read(self._fd, READ_SIZE)
         except BlockingIOError:
             return
-        except OSError:
+        except OSError:  # a terminal that was closed, a directory
             data = b""
-        if not data:  # the end of the input is not the end of the guest
+        if not data:
             self._pause()
-            return
-        if self._leave is not None and ESCAPE in data:
+        elif self._leave is not None and ESCAPE in data:
             self._leave()
-            return
-        self._waiting += data
-        self._pass_on()
+        else:
+            self._waiting = data
+            self._pass_on()
 
     def _pass_on(self) -> None:
-        self._retry = None
         self._waiting = self._waiting[self._type(self._waiting) :]
         if self._waiting:
             self._pause()
             self._retry = self._loop.call_later(RETRY_SECONDS, self._pass_on)
-        elif not self._reading:
-            self.start()
+        elif not self._listens:
+            self._listen()
 
     def _pause(self) -> None:
-        if self._reading:
+        if self._listens:
             self._loop.remove_reader(self._fd)
-            self._reading = False
+            self._listens = False
 
-    def stop(self) -> None:
+    def close(self) -> None:
+        """Read no more."""
         self._pause()
         if self._retry is not None:
             self._retry.cancel()
 
 
 class RawTerminal:
-    """A terminal in raw mode while the `with` block lasts, however it ends."""
+    """A terminal that may be in raw mode while the `with` block lasts, and is as before after it, however
+    it ends: a child process waits for our end and puts the terminal right if we could not. It is made before
+    there are threads and guest memory."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._before: list[Any] | None = None
+        self._before: list[Any] = []
+        self._guard = -1
+        self._guard_pipe = -1
 
     def __enter__(self) -> RawTerminal:
         self._before = termios.tcgetattr(self._fd)
-        tty.setraw(self._fd)
+        self._start_guard()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
+        self.restore()
+        os.write(self._guard_pipe, _DONE)
+        os.close(self._guard_pipe)
+        os.waitpid(self._guard, 0)
+
+    def set_raw(self) -> None:
+        tty.setraw(self._fd, termios.TCSADRAIN)
+
+    def restore(self) -> None:
+        with contextlib.suppress(termios.error):  # the terminal may be gone
+            termios.tcsetattr(self._fd, termios.TCSANOW, self._before)
+
+    def suspend(self) -> None:
+        """Stop this process with the terminal as it was. Who continues it has to call `set_raw`."""
+        self.restore()
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    def _start_guard(self) -> None:
+        read_end, self._guard_pipe = os.pipe()
+        self._guard = os.fork()
+        if self._guard:
+            os.close(read_end)
+            return
+        try:
+            os.setsid()  # out of reach of the terminal's signals
+            self._fd = os.dup2(self._fd, 0)
+            os.dup2(read_end, 1)
+            os.closerange(2, os.sysconf("SC_OPEN_MAX"))
+            if not os.read(1, len(_DONE)):
+                self.restore()
+        finally:
+            os._exit(0)
 
 
 def is_terminal() -> bool:
     """Whether a person sits at both ends."""
-    return sys.stdin.isatty() and sys.stdout.isatty()
+    return os.isatty(STDIN) and os.isatty(STDOUT)
 
 
-def terminal_size() -> tuple[int, int]:
-    """Rows and columns."""
-    size = shutil.get_terminal_size()
-    return size.lines, size.columns
+def terminal_size() -> tuple[int, int] | None:
+    """Rows and columns of the terminal, if it knows them."""
+    try:
+        columns, rows = os.get_terminal_size(STDOUT)
+    except OSError:
+        return None
+    return (rows, columns) if rows and columns else None

@@ -2,59 +2,112 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import click
 
-from ringminus.cli.console import LastLines
+from ringminus.clock import REFERENCE_HZ
+from ringminus.cpu.engine import GENERAL, Registers
 from ringminus.hypervisor.crash import CrashReport
 from ringminus.machine.outcome import End, Outcome
 
-REFERENCE_HZ = 10_000_000
-VENDORS = {0: "none", 1: "Microsoft"}
+STATUS = {
+    End.POWER_OFF: 0,
+    End.REBOOT: 0,
+    End.CRASH: 3,
+    End.TRIPLE_FAULT: 4,
+    End.FAILURE: 70,
+    End.TIMEOUT: 124,
+    End.INTERRUPTED: 130,
+}
+LAST_LINES = 30
+
+# the guest OS id (TLFS, "Guest OS identity"): of open-source systems, and of Microsoft's
 OPEN_SOURCE_SYSTEMS = {1: "Linux", 2: "FreeBSD", 3: "Xen", 4: "illumos"}
-PARAMETER_NAMES = ("error", "guest OS id", "RIP", "RAX", "RSP")
-MESSAGE_PARAMETER_NAMES = ("error", "guest OS id", "RIP", "message address", "message length")
+MICROSOFT_SYSTEMS = {1: "MS-DOS", 2: "Windows 3.x", 3: "Windows 9x", 4: "Windows NT", 5: "Windows CE"}
+MICROSOFT = 1
+# what the parameters are by Linux's convention, without and with a message
+PARAMETERS = ("error", "guest OS id", "RIP", "RAX", "RSP")
+MESSAGE_PARAMETERS = (*PARAMETERS[:3], "message address", "message length")
+
+
+def say(text: str, err: bool = True) -> None:
+    """Print, if somebody reads."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=err)
+
+
+def printable(text: str) -> str:
+    """A guest's line without what would drive the terminal."""
+    return "".join(char if char.isprintable() or char == "\t" else "�" for char in text)
 
 
 def guest_os(identity: int) -> str:
-    """A guest OS id in words (TLFS, "Guest OS identity")."""
+    """A guest OS id in words."""
+    build = identity & 0xFFFF
+    if not identity:
+        return "unknown: it never told its name"
     if identity >> 63:
-        system = OPEN_SOURCE_SYSTEMS.get(identity >> 56 & 0x7F, f"open-source system {identity >> 56 & 0x7F}")
-        version = identity >> 16 & 0xFFFFFFFF
-        return f"{system} {version >> 16 & 0xFFFF}.{version >> 8 & 0xFF}.{version & 0xFF}"
-    vendor = identity >> 48 & 0x7FFF
-    major, minor = identity >> 32 & 0xFF, identity >> 24 & 0xFF
-    return f"{VENDORS.get(vendor, f'vendor {vendor:#x}')} {major}.{minor}"
+        kind, version = identity >> 56 & 0x7F, identity >> 16 & 0xFFFFFFFF
+        name = OPEN_SOURCE_SYSTEMS.get(kind, f"open-source system {kind}")
+        if name == "FreeBSD":  # 1400097 is 14.0
+            text = f"{version // 100_000}.{version // 1000 % 100}"
+        else:
+            text = f"{version >> 16}.{version >> 8 & 0xFF}.{version & 0xFF}"
+        return f"{name} {text}" + (f", build {build}" if build else "")
+    vendor, system = identity >> 48, identity >> 40 & 0xFF
+    major, minor, service = identity >> 32 & 0xFF, identity >> 24 & 0xFF, identity >> 16 & 0xFF
+    if vendor == MICROSOFT:
+        name = MICROSOFT_SYSTEMS.get(system, f"Microsoft system {system}")
+    else:
+        name = f"system {system} of vendor {vendor:#x}"
+    return f"{name} {major}.{minor}, service version {service}, build {build}"
 
 
 def crash_lines(report: CrashReport) -> list[str]:
     """The crash registers, decoded."""
-    names = MESSAGE_PARAMETER_NAMES if report.message is not None else PARAMETER_NAMES
-    lines = [
-        f"  by {guest_os(report.guest_os_id)}, {report.time / REFERENCE_HZ:.3f} s after its start, on VP {report.vp}"
-    ]
-    lines += (
-        f"  P{i}  {name:<16} {value:#x}"
-        for i, (name, value) in enumerate(zip(names, report.parameters, strict=False))
-    )
+    seconds = report.time / REFERENCE_HZ
+    lines = [f"  by {guest_os(report.guest_os_id)}, {seconds:.3f} s after its start, on VP {report.vp}"]
+    with_message = report.message is not None or report.message_error is not None
+    names = MESSAGE_PARAMETERS if with_message else PARAMETERS
+    for index, (name, value) in enumerate(zip(names, report.parameters, strict=True)):
+        lines.append(f"  P{index}  {name:<16} {value:#x}")
     if report.message_error is not None:
         lines.append(f"  its message could not be read: {report.message_error}")
     return lines
 
 
-def tell_end(outcome: Outcome, last_lines: LastLines) -> None:
-    """Say on standard error how the guest ended, unless it just powered off."""
+def register_lines(registers: Registers) -> list[str]:
+    """The processor's registers, in hexadecimal, four a line."""
+    values = {"rip": registers.rip, "rflags": registers.rflags, "cs": registers.cs.selector}
+    values |= {"ss": registers.ss.selector, **dict(zip(GENERAL, registers.general, strict=True))}
+    values |= {name: getattr(registers, name) for name in ("cr0", "cr2", "cr3", "cr4", "efer")}
+    cells = [f"{name:>6} {value:016x}" for name, value in values.items()]
+    return [" ".join(cells[i : i + 4]) for i in range(0, len(cells), 4)]
+
+
+def _headline(outcome: Outcome) -> str:
+    end, detail = outcome.end, outcome.detail
+    if not detail:
+        return end.value
+    if end in (End.CRASH, End.FAILURE):
+        return f"{end.value}: {detail}"
+    return f"{end.value} ({detail})" if end is End.REBOOT else f"{end.value} {detail}"
+
+
+def tell_end(outcome: Outcome, console: str) -> None:
+    """Say on standard error how the guest ended, unless it just powered off. `console` holds the last
+    lines that it printed, the last words of a guest that crashed without a message."""
     if outcome.end is End.POWER_OFF:
         return
-    detail = f" {outcome.detail}" if outcome.detail else ""
-    click.echo(f"\nringminus: {outcome.end.value}{detail}", err=True)
-    if outcome.end is not End.CRASH:
-        return
-    words = last_lines.text()
+    lines = [f"ringminus: {_headline(outcome)}"]
     if outcome.crash is not None:
-        click.echo("\n".join(crash_lines(outcome.crash)), err=True)
-        if outcome.crash.message is not None:
-            words = outcome.crash.message.decode(errors="replace")
-    if words:
-        click.echo(
-            "The kernel's last words:\n" + "\n".join(f"  {line}" for line in words.splitlines()), err=True
-        )
+        lines += crash_lines(outcome.crash)
+    if outcome.registers is not None:
+        lines += register_lines(outcome.registers)
+    if outcome.end is End.CRASH:
+        message = outcome.crash.message if outcome.crash is not None else None
+        words = console if message is None else message.decode(errors="replace").strip("\0\n")
+        last = [f"  {printable(line)}" for line in words.splitlines()[-LAST_LINES:]]
+        lines += ["The kernel's last words:", *last] if last else []
+    say("\n".join(lines))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TextIO
 
+from ringminus.clock import REFERENCE_HZ
 from ringminus.errors import ConfigError, HostError
 from ringminus.tap import (
     EVENTS,
@@ -23,86 +26,142 @@ from ringminus.tap import (
     VmExit,
 )
 
-REFERENCE_HZ = 10_000_000
-ALIASES = {"msr": "msrs", "hypercall": "hypercalls", "exit": "exits"}
+ALIASES = {"exit": "exits", "msr": "msrs", "hypercall": "hypercalls", "port": "ports"}
+BUFFER_SIZE = 1 << 16
+# how long a line may wait in the buffer while the guest is busy (100 ns)
+FLUSH_INTERVAL = REFERENCE_HZ // 5
+PAYLOAD_SHOWN = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Names for numbers: of MSRs, hypercall codes and message types."""
+
+    msr: Callable[[int], str] = hex
+    hypercall: Callable[[int], str] = hex
+    message: Callable[[int], str] = hex
 
 
 def parse_points(text: str) -> list[type[Event]]:
-    """The event types that a comma-separated list names; raises `ConfigError`."""
+    """The event types that a list with commas names; raises `ConfigError`."""
     known = {event.POINT: event for event in EVENTS}
-    chosen: list[type[Event]] = []
+    chosen: dict[str, type[Event]] = {}
     for word in text.split(","):
         name = ALIASES.get(word.strip(), word.strip())
-        if name == "all":
-            return list(EVENTS)
-        if name not in known:
-            raise ConfigError(f"--log knows no {word!r}: say {', '.join(known)} or all")
-        chosen.append(known[name])
-    return chosen
+        if name != "all" and name not in known:
+            raise ConfigError(f"--log knows no events {word.strip()!r}: say {', '.join(known)} or all")
+        chosen |= known if name == "all" else {name: known[name]}
+    return list(chosen.values())
 
 
-def describe(event: Event) -> str:
-    """An event's own part of its line."""
-    match event:
-        case VmExit():
-            return f"exit       {event.reason} {event.detail:#x} at {event.rip:#x}, {event.ns / 1000:.1f} us"
-        case MsrAccess():
-            arrow = "<-" if event.write else "->"
-            return f"{'wrmsr' if event.write else 'rdmsr':<10} {event.name} {arrow} {'#GP' if event.fault else hex(event.value)}"
-        case Hypercall():
-            detail = (
-                f" {event.detail}" if event.detail else f" input {event.input:#x} output {event.output:#x}"
-            )
-            return f"hypercall  {event.name}{detail} -> {event.status}"
-        case SynicMessage():
-            how = "delivered" if event.delivered else "queued"
-            return (
-                f"message    SINT{event.sint} type {event.message_type:#x} {event.payload[:32].hex()} {how}"
-            )
-        case EventSignal():
-            return f"signal     SINT{event.sint} flag {event.flag}{'' if event.raised else ' (was set)'}"
-        case Interrupt():
-            return f"interrupt  vector {event.vector:#x} by {event.source}"
-        case TimerExpired():
-            return f"timer      {event.timer} due {event.deadline / REFERENCE_HZ:.7f}"
-        case PortIo():
-            arrow = "<-" if event.write else "->"
-            return f"{'out' if event.write else 'in':<10} {event.port:#x} {arrow} {event.value:#0{2 * event.size + 2}x}"
-        case MmioAccess():
-            arrow = "<-" if event.write else "->"
-            return f"{'store' if event.write else 'load':<10} {event.gpa:#x}/{event.size} {arrow} {event.value:#x}"
-        case _:
-            return repr(event)
+class Lines:
+    """Turns events into lines: seconds since the partition began, virtual processor, kind, what by name."""
+
+    def __init__(self, names: Names) -> None:
+        self._names = names
+        self._formats: dict[type[Event], Callable[..., str]] = {
+            VmExit: self._exit,
+            MsrAccess: _msr,
+            Hypercall: _hypercall,
+            SynicMessage: self._message,
+            EventSignal: _signal,
+            Interrupt: _interrupt,
+            TimerExpired: _timer,
+            PortIo: _port,
+            MmioAccess: _mmio,
+        }
+
+    def format(self, event: Event) -> str:
+        """The event's line, without its end."""
+        text = self._formats[type(event)](event)
+        return f"{event.time / REFERENCE_HZ:12.7f} vp{event.vp} {text}"
+
+    def _exit(self, event: VmExit) -> str:
+        reason, detail = event.reason, f"{event.detail:#x}"
+        if reason in ("rdmsr", "wrmsr"):
+            detail = self._names.msr(event.detail)
+        elif reason == "hypercall":
+            detail = self._names.hypercall(event.detail & 0xFFFF)
+        return f"exit       {reason} {detail} rip {event.rip:#x} took {event.ns / 1000:.1f} us"
+
+    def _message(self, event: SynicMessage) -> str:
+        kind, payload = self._names.message(event.message_type), event.payload[:PAYLOAD_SHOWN].hex()
+        more = "..." if len(event.payload) > PAYLOAD_SHOWN else ""
+        how = "" if event.delivered else " has to wait"
+        return f"message    SINT{event.sint} {kind} {payload}{more}{how}"
 
 
-def format_event(event: Event) -> str:
-    """One line: seconds since the partition began, virtual processor, what happened."""
-    return f"{event.time / REFERENCE_HZ:12.7f} vp{event.vp} {describe(event)}\n"
+def _msr(event: MsrAccess) -> str:
+    kind = "wrmsr" if event.write else "rdmsr"
+    value = f"{event.value:#x}" if event.write or not event.fault else ""
+    return f"{kind:<10} {event.name} {value}{' #GP' if event.fault else ''}".replace("  #", " #")
+
+
+def _hypercall(event: Hypercall) -> str:
+    detail = event.detail or f"input {event.input:#x} output {event.output:#x}"
+    return f"hypercall  {event.name} {detail} -> {event.status}"
+
+
+def _signal(event: EventSignal) -> str:
+    return f"signal     SINT{event.sint} flag {event.flag}{'' if event.raised else ' was set already'}"
+
+
+def _interrupt(event: Interrupt) -> str:
+    return f"interrupt  vector {event.vector:#x} from {event.source}"
+
+
+def _timer(event: TimerExpired) -> str:
+    return f"timer      {event.timer} due {event.deadline / REFERENCE_HZ:.7f}"
+
+
+def _port(event: PortIo) -> str:
+    return f"{'out' if event.write else 'in':<10} port {event.port:#x} {event.value:#0{2 * event.size + 2}x}"
+
+
+def _mmio(event: MmioAccess) -> str:
+    kind = "store" if event.write else "load"
+    return f"{kind:<10} gpa {event.gpa:#x} {event.value:#0{2 * event.size + 2}x}"
 
 
 class EventLog:
-    """Prints events of the given types to `path`, or to standard error, while the `with` block lasts."""
+    """Prints events of the given types to `path`, or to standard error, while the `with` block lasts.
 
-    def __init__(self, tap: Tap, events: list[type[Event]], path: Path | None) -> None:
+    Lines go out in large pieces; raises `HostError` when they cannot.
+    """
+
+    def __init__(
+        self, tap: Tap, events: list[type[Event]], path: Path | None, names: Names | None = None
+    ) -> None:
+        self._where = "standard error" if path is None else str(path)
+        self._format = Lines(names or Names()).format
+        self._flushed = 0
         try:
-            self._file: TextIO = sys.stderr if path is None else path.open("w", buffering=1 << 16)
+            target = os.dup(sys.stderr.fileno()) if path is None else path
+            self._file: TextIO = open(target, "w", buffering=BUFFER_SIZE, encoding="utf-8")  # noqa: SIM115, PTH123
         except OSError as error:
-            raise HostError(f"cannot write {path}: {error.strerror}") from error
-        self._owned = path is not None
+            raise self._failure(error) from None
         self._leave = [tap.listen(event, self._print) for event in events]
 
+    def _failure(self, error: OSError) -> HostError:
+        return HostError(f"cannot write the log to {self._where}: {error.strerror}")
+
     def _print(self, event: Event) -> None:
-        self._file.write(format_event(event))
+        try:
+            self._file.write(self._format(event) + "\n")
+            if not 0 <= event.time - self._flushed < FLUSH_INTERVAL:
+                self._flushed = event.time
+                self._file.flush()
+        except OSError as error:
+            raise self._failure(error) from None
 
     def __enter__(self) -> EventLog:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         for leave in self._leave:
             leave()
-        if self._owned:
+        try:
             self._file.close()
-        else:
-            self._file.flush()
+        except OSError as error:
+            if exception[0] is None:
+                raise self._failure(error) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+from ringminus.cpu.engine import Registers
 from ringminus.hypervisor.crash import CrashReport
 
 
@@ -22,8 +23,10 @@ class End(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The end of a run; `detail` is one line, `crash` what the guest said of its crash."""
+    """The end of a run; `detail` is one line, `crash` what the guest said of its crash, `registers` the
+    processor's state where it ended against the guest's will."""
 
     end: End
     detail: str = ""
     crash: CrashReport | None = None
+    registers: Registers | None = None

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import selectors
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import TypeVar
 
 from ringminus.clock import NEVER
 from ringminus.cpu.engine import EngineFailure, Halted, TripleFault
@@ -22,10 +23,13 @@ LONGEST_SLICE_NS = 50_000_000
 REFERENCE_NS = 100
 # after its report a crashed guest may still write its last lines or start a crash kernel
 CRASH_GRACE_SECONDS = 1.0
+T = TypeVar("T")
 
 
 class Worker:
-    """Runs `machine` until it ends; made and used inside the asyncio loop of `new_loop`."""
+    """Runs `machine` until it ends; made and used inside the loop of `run_on_loop`.
+
+    `hold` and `release` stop the guest and let it go on, for who cannot take what it gives."""
 
     def __init__(self, machine: Machine, selector: selectors.BaseSelector) -> None:
         self.machine = machine
@@ -42,12 +46,23 @@ class Worker:
         self._kicker = Kicker(selector.fileno(), self._processor.stop)  # type: ignore[attr-defined]
         self._alarm = AlarmDescriptor()
         self._inside = False
+        self._held = False
 
     def end(self, outcome: Outcome) -> None:
         """Finish with `outcome`; the first one counts."""
         if self._outcome is None:
             self._outcome = outcome
         self._processor.stop()
+        self._awake.set()
+
+    def hold(self) -> None:
+        """Keep the guest from running until `release`; its clock goes on."""
+        self._held = True
+        self._processor.stop()
+
+    def release(self) -> None:
+        """Let the guest run again."""
+        self._held = False
         self._awake.set()
 
     def _connect(self) -> None:
@@ -101,6 +116,9 @@ class Worker:
             while self._outcome is None:
                 self._timers.fire(self._clock.reference_time())
                 await self._slice()
+                while self._held and self._outcome is None:
+                    self._awake.clear()
+                    await self._awake.wait()
             return self._outcome
         finally:
             self._disconnect()
@@ -122,9 +140,11 @@ class Worker:
         if isinstance(ended, Halted):
             await self._idle(ended)
         elif isinstance(ended, TripleFault):
-            self.end(Outcome(End.TRIPLE_FAULT, f"at {ended.rip:#x}"))
+            registers = processor.registers()
+            self.end(Outcome(End.TRIPLE_FAULT, f"at RIP {ended.rip:#x}", registers=registers))
         elif isinstance(ended, EngineFailure):
-            self.end(Outcome(End.FAILURE, f"{ended.reason} at {ended.rip:#x}"))
+            reason = f"{ended.reason} at RIP {ended.rip:#x}"
+            self.end(Outcome(End.FAILURE, reason, registers=processor.registers()))
         elif kicker.loop_is_ready or slice_ns == LONGEST_SLICE_NS:
             await asyncio.sleep(0)
         if self._vp.idle:
@@ -133,8 +153,9 @@ class Worker:
     async def _idle(self, halted: Halted) -> None:
         """Wait until an interrupt can wake the guest."""
         if not halted.interruptible:
-            halted_for_ever = Outcome(End.CRASH, "the guest halted with interrupts off, which nothing ends")
-            self.end(self._crash_outcome() or halted_for_ever)
+            reason = "the guest halted with interrupts off, which nothing ends"
+            for_ever = Outcome(End.CRASH, reason, registers=self._processor.registers())
+            self.end(self._crash_outcome() or for_ever)
             return
         since = self._clock.reference_time()
         while self._outcome is None and not self._vp.has_interrupt():
@@ -160,18 +181,23 @@ class Worker:
         self.machine.flush()
 
 
+def run_on_loop(main: Callable[[selectors.BaseSelector], Coroutine[None, None, T]]) -> T:
+    """Run `main(selector)` on a new loop with that selector, which its workers need."""
+    selector = selectors.EpollSelector()
+    loop = asyncio.SelectorEventLoop(selector)
+    try:
+        return loop.run_until_complete(main(selector))
+    finally:
+        loop.close()
+
+
 def run_machine(machine: Machine, prepare: Callable[[Worker], None] | None = None) -> Outcome:
     """Run a machine to its end on a loop of its own. `prepare(worker)` is called inside the loop first."""
-    selector = selectors.EpollSelector()
 
-    async def main() -> Outcome:
+    async def main(selector: selectors.BaseSelector) -> Outcome:
         worker = Worker(machine, selector)
         if prepare is not None:
             prepare(worker)
         return await worker.run()
 
-    loop = asyncio.SelectorEventLoop(selector)
-    try:
-        return loop.run_until_complete(main())
-    finally:
-        loop.close()
+    return run_on_loop(main)

@@ -239,7 +239,7 @@ void core_deliver(void *uc, uint32_t vector, void *data) {
     (void)uc;
     core->exceptions[vector & 0xff]++;
     lib.do_interrupt(core->cpu);
-    /* or the next exception would take its RIP from this one's (seen after INT3) */
+    /* QEMU adds the length of an INT to RIP wherever this is left set */
     I32_AT(core->env, ENV_EXCEPTION_IS_INT) = 0;
 }
 

@@ -194,6 +194,15 @@ def extract(payload: memoryview, limit: int = MAX_OUTPUT) -> bytearray:
     return image
 
 
+def extract_kernel(path: Path) -> bytearray:
+    """The vmlinux inside a bzImage file, for other programs than ours; raises `ConfigError`."""
+    data = memoryview(path.read_bytes())
+    setup = _setup_header(data)
+    if setup is None:
+        raise ConfigError(f"{path} is not a bzImage")
+    return extract(_payload(data, setup))
+
+
 def parse_kernel(data: memoryview, name: str) -> KernelImage:
     """Recognise a kernel file's contents; raises `ConfigError` whose text follows the file's name."""
     if data[: len(ELF_MAGIC)] == ELF_MAGIC:

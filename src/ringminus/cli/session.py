@@ -1,0 +1,160 @@
+"""One use of `ringminus run`: a machine after another while the guest restarts, and what comes from outside.
+
+The loop, the signals, the time-out and the console last as long as the session; a machine lasts from one
+restart of the guest to the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import selectors
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+from ringminus.cli.console import STDIN, STDOUT, Input, LastLines, Output, RawTerminal
+from ringminus.machine.machine import Machine
+from ringminus.machine.outcome import End, Outcome
+from ringminus.machine.worker import Worker, run_on_loop
+from ringminus.tap import Tap
+
+if TYPE_CHECKING:
+    from ringminus.lens.stats import Statistics
+    from ringminus.machine.config import MachineConfig
+
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """How to run: `console` is tty, stdio or none, `timeout` is in seconds."""
+
+    console: str = "stdio"
+    timeout: float | None = None
+    reboot: bool = True
+
+
+class Session:
+    """Runs guests of `config`. The time-out counts from here."""
+
+    def __init__(
+        self, config: MachineConfig, wishes: Wishes, tap: Tap, statistics: Statistics | None = None
+    ) -> None:
+        self._config = config
+        self._wishes = wishes
+        self._tap = tap
+        self._statistics = statistics
+        self._started = time.monotonic()
+        self._worker: Worker | None = None
+        self._output: Output | None = None
+        self._terminal: RawTerminal | None = None
+        self._ended: Outcome | None = None
+        self._changed = asyncio.Event()
+        self.last_lines = LastLines()
+
+    def run(self) -> Outcome:
+        """Run until the guest ends or somebody ends it; raises `ConfigError` and `HostError`."""
+        return run_on_loop(self._main)
+
+    async def _main(self, selector: selectors.BaseSelector) -> Outcome:
+        with contextlib.ExitStack() as stack:
+            self._listen_outside(stack)
+            outcome = await self._run_machine(selector, lambda: self._open_console(stack))
+            while outcome.end is End.REBOOT and self._wishes.reboot and self._ended is None:
+                gc.collect()  # a machine is full of cycles, and the next one wants the memory
+                outcome = await self._run_machine(selector, None)
+            await self._drain()
+            return self._ended or outcome
+
+    async def _run_machine(
+        self, selector: selectors.BaseSelector, opened: Callable[[], None] | None
+    ) -> Outcome:
+        machine = Machine(self._config, self._print, self._tap)
+        started = time.perf_counter()
+        try:
+            if opened is not None:
+                opened()
+            self._worker = Worker(machine, selector)
+            if self._output is not None and self._output.waits:
+                self._worker.hold()
+            if self._ended is not None:
+                self._worker.end(self._ended)
+            return await self._worker.run()
+        finally:
+            self._worker = None
+            if self._statistics is not None:
+                seconds = time.perf_counter() - started
+                idle = (vp.idle_time for vp in machine.partition.vps)
+                self._statistics.add_run(seconds, idle, machine.engine.counters())
+            machine.close()
+
+    def _end(self, outcome: Outcome) -> None:
+        """The end comes from outside; the first one counts."""
+        self._ended = self._ended or outcome
+        self._changed.set()
+        if self._worker is not None:
+            self._worker.end(outcome)
+
+    def _listen_outside(self, stack: contextlib.ExitStack) -> None:
+        loop = asyncio.get_running_loop()
+        for number in ENDING_SIGNALS:
+            name = signal.Signals(number).name
+            loop.add_signal_handler(number, self._end, Outcome(End.INTERRUPTED, f"by {name}"))
+            stack.callback(loop.remove_signal_handler, number)
+        if self._wishes.console == "tty":
+            self._terminal = terminal = stack.enter_context(RawTerminal(STDIN))
+            for number, react in ((signal.SIGTSTP, terminal.suspend), (signal.SIGCONT, terminal.set_raw)):
+                loop.add_signal_handler(number, react)
+                stack.callback(loop.remove_signal_handler, number)
+        timeout = self._wishes.timeout
+        if timeout is not None:
+            remaining = self._started + timeout - time.monotonic()
+            loop.call_later(remaining, self._end, Outcome(End.TIMEOUT, f"after {timeout:g} s"))
+
+    # ------------------------------------------------------------ console
+
+    def _open_console(self, stack: contextlib.ExitStack) -> None:
+        """After the first machine was built, so that its errors find the terminal as it was."""
+        if self._wishes.console == "none":
+            return
+        leave = None
+        if self._terminal is not None:
+            click.echo("The guest has this terminal; Ctrl-] leaves it and ends the guest.", err=True)
+            self._terminal.set_raw()
+            leave = lambda: self._end(Outcome(End.INTERRUPTED, "by Ctrl-]"))  # noqa: E731
+        self._output = Output(STDOUT, self._hold, self._release, self._closed)
+        stack.callback(self._output.close)
+        stack.callback(Input(STDIN, self._type, leave).close)
+
+    def _print(self, data: bytes) -> None:
+        self.last_lines.add(data)
+        if self._output is not None:
+            self._output.write(data)
+
+    def _type(self, data: bytes) -> int:
+        return self._worker.machine.type(data) if self._worker is not None else 0
+
+    def _hold(self) -> None:
+        """Who reads the console is behind: the guest waits rather than that its words fill our memory."""
+        if self._worker is not None:
+            self._worker.hold()
+
+    def _release(self) -> None:
+        self._changed.set()
+        if self._worker is not None:
+            self._worker.release()
+
+    def _closed(self, reason: str) -> None:
+        self._end(Outcome(End.INTERRUPTED, f"because standard output is closed ({reason})"))
+
+    async def _drain(self) -> None:
+        """The guest's last words reach their reader, unless somebody ends us first."""
+        while self._output is not None and self._output.waits and self._ended is None:
+            self._changed.clear()
+            await self._changed.wait()
