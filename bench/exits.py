@@ -1,6 +1,6 @@
 """What one VM exit costs: from the guest's instruction to a Python method that does nothing, and back.
 
-    python bench/exits.py
+python bench/exits.py
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ structures. A field without a default must be given to the constructor, by name.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from mmap import mmap
 from typing import Annotated, Any, ClassVar, Self, cast, dataclass_transform, get_args, get_type_hints
@@ -92,6 +93,16 @@ def _format(kind: Int | Bytes | Array | type[Struct]) -> str:
     return f"{kind.length if isinstance(kind, Bytes) else kind.SIZE}s"
 
 
+def _plain_assign(names: list[str]) -> Callable[[Any, tuple[Any, ...]], None]:
+    """`_assign` for structures whose values are their fields, compiled as dataclasses compile `__init__`:
+    decoding is on the way of every hypercall."""
+    namespace: dict[str, Any] = {}
+    targets = ", ".join(f"self.{name}" for name in names)
+    exec(f"def _assign(self, values):\n    ({targets},) = values\n", namespace)
+    made: Callable[[Any, tuple[Any, ...]], None] = namespace["_assign"]
+    return made
+
+
 @dataclass_transform(kw_only_default=True)
 class _StructMeta(type):
     """Turns annotations into slots and compiles the codec."""
@@ -113,7 +124,6 @@ class Struct(metaclass=_StructMeta):
     SIZE: ClassVar[int] = 0
     FIELDS: ClassVar[tuple[Field, ...]] = ()
     _codec: ClassVar[struct.Struct]
-    _plain: ClassVar[bool]
     _defaults: ClassVar[dict[str, Any]]
 
     @classmethod
@@ -128,7 +138,8 @@ class Struct(metaclass=_StructMeta):
         cls.SIZE = offset
         cls.FIELDS = tuple(fields)
         cls._codec = struct.Struct("<" + "".join(_format(f.kind) for f in fields))
-        cls._plain = all(isinstance(f.kind, Int | Bytes) for f in fields)
+        if fields and all(isinstance(f.kind, Int | Bytes) for f in fields):
+            cls._assign = _plain_assign(names)  # type: ignore[method-assign,assignment]
 
     def __init__(self, **values: Any) -> None:
         for field in self.FIELDS:
@@ -146,15 +157,11 @@ class Struct(metaclass=_StructMeta):
         """Decode the structure that begins `offset` bytes into `buffer`; raises `ShortBuffer`."""
         try:
             values = cls._codec.unpack_from(buffer, offset)
-        except struct.error:
+        except (struct.error, OverflowError):
             have = max(0, len(buffer) - offset)
             raise ShortBuffer(f"{cls.__name__} needs {cls.SIZE} bytes, {have} are there") from None
         self = cls.__new__(cls)
-        if cls._plain:
-            for field, value in zip(cls.FIELDS, values, strict=True):
-                setattr(self, field.name, value)
-        else:
-            self._assign(values)
+        self._assign(values)
         return self
 
     def _assign(self, values: tuple[Any, ...]) -> None:

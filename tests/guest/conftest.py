@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 
 from ringminus.errors import HostError
 from ringminus.guest.build import GuestImage, build
-from support.command import Run, run_command
+from support.command import Run, RunGuest, kernel_words, run_command
 
 REPOSITORY = Path(__file__).parents[2]
-
-
-class RunGuest(Protocol):
-    """Boots the demo guest with the given options; `script` runs in it, `words` are for its kernel."""
-
-    def __call__(
-        self, *options: str, script: str | None = None, words: str = "", timeout: float = 120
-    ) -> Run: ...
 
 
 @pytest.fixture(scope="session")
@@ -34,13 +24,6 @@ def demo_guest() -> GuestImage:
 @pytest.fixture(scope="session")
 def guest_options(demo_guest: GuestImage) -> list[str]:
     return ["--kernel", str(demo_guest.kernel), "--initrd", str(demo_guest.initrd)]
-
-
-def kernel_words(script: str | None, words: str) -> str:
-    """A kernel command line that makes the demo guest run `script`."""
-    if script is None:
-        return words
-    return f"{words} ringminus.script={base64.b64encode(script.encode()).decode()}".strip()
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import re
 import signal
 import subprocess
 import time
@@ -35,7 +35,10 @@ def test_power_off_by_acpi_is_success_and_says_nothing(run_source: RunSource) ->
 
 
 def test_the_console_is_complete_when_the_guest_powers_off_in_mid_line(run_source: RunSource) -> None:
-    assert run_source(f"{say('first')}\n{say(chr(10) + 'no newline')}\n{POWER_OFF}").output == "first\nno newline"
+    assert (
+        run_source(f"{say('first')}\n{say(chr(10) + 'no newline')}\n{POWER_OFF}").output
+        == "first\nno newline"
+    )
 
 
 def test_without_a_console_the_output_of_the_guest_goes_nowhere(run_source: RunSource) -> None:
@@ -45,7 +48,8 @@ def test_without_a_console_the_output_of_the_guest_goes_nowhere(run_source: RunS
 def test_triple_fault_has_a_status_of_its_own_and_its_place(run_source: RunSource) -> None:
     run = run_source("ud2")
     assert run.status == 4
-    assert run.errors.strip() == "ringminus: triple fault at RIP 0x100000"
+    assert run.errors.splitlines()[0] == "ringminus: triple fault at RIP 0x100000"
+    assert re.search(r"\brip 0000000000100000\b", run.errors)
 
 
 def crash(control: int, values: tuple[int, ...]) -> str:
@@ -59,11 +63,10 @@ def test_crash_registers_are_decoded(run_source: RunSource) -> None:
     run = run_source(f"{say('oh no' + chr(10))}\n{crash(CRASH_NOTIFY, values)}\n{FOR_EVER}")
     assert run.status == 3
     lines = [" ".join(line.split()) for line in run.errors.splitlines()]
-    assert "ringminus: crash" in lines
-    assert any(line.startswith("by Linux 6.1.2, ") and line.endswith(" on VP 0") for line in lines)
-    names = ("error", "guest OS id", "RIP", "RAX", "RSP")
-    for index, (name, value) in enumerate(zip(names, values, strict=True)):
-        assert f"P{index} {name} {value:#x}" in lines
+    assert lines[:2] == ["ringminus: the guest crashed", "system Linux 6.1.2"]
+    assert re.fullmatch(r"time \d+\.\d{3} s after its start, on VP 0", lines[2])
+    for name, value in (("error", values[0]), ("RIP", values[2]), ("RAX", values[3]), ("RSP", values[4])):
+        assert f"{name} {value:#x}" in lines
     assert lines[-2:] == ["The kernel's last words:", "oh no"]
 
 
@@ -74,7 +77,6 @@ def test_a_crash_message_is_read_from_the_guests_memory(run_source: RunSource) -
     values = (1, LINUX_6_1_2, 3, where, len(message))
     run = run_source(f"{data}\n{crash(CRASH_NOTIFY | CRASH_MESSAGE, values)}\n{FOR_EVER}")
     assert run.status == 3
-    assert f"P3  message address  {where:#x}" in run.errors
     assert run.errors.endswith(
         "The kernel's last words:\n  Kernel panic: out of coffee\n  at the fourth cup\n"
     )
@@ -83,7 +85,7 @@ def test_a_crash_message_is_read_from_the_guests_memory(run_source: RunSource) -
 def test_a_crash_message_outside_of_memory_is_told_and_not_read(run_source: RunSource) -> None:
     run = run_source(crash(CRASH_NOTIFY | CRASH_MESSAGE, (1, 2, 3, 1 << 40, 16)) + "\n" + FOR_EVER)
     assert run.status == 3
-    assert "its message could not be read: guest-physical 0x10000000000+0x10 is not RAM" in run.errors
+    assert "could not be read: guest-physical 0x10000000000+0x10 is not RAM" in run.errors
 
 
 def test_a_guest_that_powers_off_after_its_crash_report_has_still_crashed(run_source: RunSource) -> None:
@@ -114,13 +116,13 @@ def test_a_halted_guest_ends_by_time_out_too(run_source: RunSource) -> None:
 )
 def test_a_restart_ends_the_command_when_asked_to(run_source: RunSource, reset: str, how: str) -> None:
     run = run_source(reset, "--no-reboot", "--timeout", "20")
-    assert (run.status, run.errors.strip()) == (0, f"ringminus: reboot {how}")
+    assert (run.status, run.errors.strip()) == (0, f"ringminus: the guest restarted ({how})")
 
 
 def test_halting_with_interrupts_off_is_a_crash_with_the_last_words(run_source: RunSource) -> None:
     run = run_source(f"{say('the end' + chr(10))}\ncli; hlt")
     assert run.status == 3
-    assert "the guest halted with interrupts off" in run.errors
+    assert "halted with interrupts off" in run.errors
     assert run.errors.endswith("The kernel's last words:\n  the end\n")
 
 
@@ -160,7 +162,7 @@ def holdings(pid: int) -> dict[str, int]:
     """File descriptors, threads, mappings and resident KiB of a process."""
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     return {
-        "descriptors": len(os.listdir(f"/proc/{pid}/fd")),
+        "descriptors": len(list(Path(f"/proc/{pid}/fd").iterdir())),
         "threads": int(status["Threads"]),
         "kib": int(status["VmRSS"].split()[0]),
         "mappings": len(Path(f"/proc/{pid}/maps").read_text().splitlines()),

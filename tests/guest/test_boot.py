@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
 import json
@@ -13,10 +14,9 @@ from typing import Any
 
 import pytest
 
-from conftest import RunGuest, kernel_words
 from ringminus.guest.build import GuestImage
 from ringminus.guest.init_script import STARTED
-from support.command import Run, command
+from support.command import Run, RunGuest, command, kernel_words
 
 TROUBLE = re.compile(r"WARNING:|BUG:|Oops|Call Trace|hung task|soft lockup|rcu: INFO|unable to handle", re.I)
 POWERED_OFF = re.compile(r"\[ *[0-9.]+\] reboot: Power down\r?\n\Z")
@@ -32,8 +32,8 @@ gzip -c /tmp/numbers > /tmp/numbers.gz
 gunzip -c /tmp/numbers.gz | sha256sum
 md5sum < /tmp/numbers
 echo "== packed $(base64 -w0 /tmp/numbers.gz)"
-echo "== integers $((123456789 * 987654321)) $((-1000000007 / 13)) $((1 << 62)) $((0x7fffffffffffffff % 65537))"
-echo "== floats $(awk 'BEGIN { s = 0; for (i = 1; i <= 2000; i++) s += sqrt(i) / i; printf "%.12f", s }')"
+echo "== integers $((123456789 * 987654321)) $((-1000007 / 13)) $((1 << 62)) $((0x7fffffffffffffff % 9973))"
+echo "== floats $(awk 'BEGIN { s = 0; for (i = 1; i <= 2000; i++) s += 1 / i; printf "%.12f", s }')"
 n=0; i=0; while [ $i -lt 200 ]; do n=$((n + $(/bin/busybox expr $i \\* 2))); i=$((i + 1)); done
 echo "== forked $n"
 echo "== interrupts $(sed -n 's/^ *HVS: *\\([0-9]*\\).*/\\1/p' /proc/interrupts)"
@@ -114,16 +114,14 @@ class TestFullOutput:
         assert f"{hashlib.md5(NUMBERS).hexdigest()}  -" in full
 
     def test_what_the_guest_packs_the_host_unpacks(self, full: str) -> None:
-        import base64
-
         assert gzip.decompress(base64.b64decode(answer(full, "packed"))) == NUMBERS
 
     def test_arithmetics_are_right(self, full: str) -> None:
-        values = [123456789 * 987654321, -(1000000007 // 13), 1 << 62, (2**63 - 1) % 65537]
+        values = [123456789 * 987654321, -(1000007 // 13), 1 << 62, (2**63 - 1) % 9973]
         assert answer(full, "integers") == " ".join(map(str, values))
         total = 0.0
         for i in range(1, 2001):
-            total += i**0.5 / i
+            total += 1 / i
         assert float(answer(full, "floats")) == pytest.approx(total, abs=2e-12)
 
     def test_processes_give_right_results(self, full: str) -> None:
@@ -150,7 +148,15 @@ class TestBothSidesAgree:
 
     def test_the_enlightenments_are_in_use(self, statistics: dict[str, Any]) -> None:
         writes = {name: entry["writes"] for name, entry in statistics["msrs"].items()}
-        for name in ("GUEST_OS_ID", "HYPERCALL", "REFERENCE_TSC", "VP_ASSIST_PAGE", "SCONTROL", "SIMP", "SIEFP"):
+        for name in (
+            "GUEST_OS_ID",
+            "HYPERCALL",
+            "REFERENCE_TSC",
+            "VP_ASSIST_PAGE",
+            "SCONTROL",
+            "SIMP",
+            "SIEFP",
+        ):
             assert writes[f"HV_X64_MSR_{name}"] >= 1, name
         assert writes["HV_X64_MSR_STIMER0_COUNT"] > 100
 
@@ -166,12 +172,13 @@ class TestBothSidesAgree:
         assert statistics["exceptions"]["#PF"] > 1000
 
 
-def test_quiet_boot_in_64_mib(run_guest: RunGuest) -> None:
-    output = booted(run_guest("--memory", "64M", words="quiet ringminus.modules=no", script="free -m"))
+def test_quiet_boot_in_little_memory(run_guest: RunGuest) -> None:
+    # Debian's kernel takes 46 MiB for itself, and ends in a panic with less than about 80 MiB anywhere
+    output = booted(run_guest("--memory", "96M", words="quiet ringminus.modules=no", script="free -m"))
     assert "Linux version" not in output
     total = re.search(r"^Mem: +(\d+)", output, re.M)
     assert total is not None
-    assert int(total[1]) < 64
+    assert int(total[1]) < 96
 
 
 def test_4_gib_of_memory_on_both_sides_of_the_hole(run_guest: RunGuest) -> None:
@@ -186,16 +193,16 @@ def test_4_gib_of_memory_on_both_sides_of_the_hole(run_guest: RunGuest) -> None:
 def test_a_reboot_ends_the_command_when_asked_to(run_guest: RunGuest) -> None:
     run = run_guest("--no-reboot", words="quiet ringminus.modules=no ringminus.end=reboot", script="true")
     assert run.status == 0
-    assert "ringminus: reboot" in run.errors
+    assert "ringminus: the guest restarted" in run.errors
     assert run.output.count(STARTED) == 1
 
 
 def test_a_panic_is_reported_with_its_message(run_guest: RunGuest) -> None:
     run = run_guest("--timeout", "60", words="quiet", script="echo c > /proc/sysrq-trigger; sleep 60")
     assert run.status == 3, run.errors[-2000:]
-    assert "ringminus: crash" in run.errors
-    assert re.search(r"^  by Linux \d+\.\d+\.\d+, \d+\.\d{3} s after its start, on VP 0$", run.errors, re.M)
-    assert "P3  message address" in run.errors
+    assert "ringminus: the guest crashed" in run.errors
+    assert re.search(r"^  system +Linux \d+\.\d+\.\d+$", run.errors, re.M)
+    assert re.search(r"^  time +\d+\.\d{3} s after its start, on VP 0$", run.errors, re.M)
     words = run.errors.split("The kernel's last words:")[1]
     assert "sysrq_handle_crash" in words
     assert "Kernel panic - not syncing: sysrq triggered crash" in words
@@ -231,9 +238,7 @@ def test_a_reboot_boots_again(guest_options: list[str]) -> None:
 
 
 def test_an_endless_loop_in_user_space_ends_by_ctrl_c(guest_options: list[str]) -> None:
-    with start(
-        guest_options, "echo looping; while :; do :; done", "quiet ringminus.modules=no"
-    ) as process:
+    with start(guest_options, "echo looping; while :; do :; done", "quiet ringminus.modules=no") as process:
         wait_for(process, b"looping")
         time.sleep(0.5)
         sent = time.monotonic()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from ringminus.machine.loader.wire import ElfHeader, ProgramHeader
 from support.bare_metal import assemble
@@ -22,6 +24,14 @@ class Run:
     status: int
     output: str
     errors: str
+
+
+class RunGuest(Protocol):
+    """Boots the demo guest with the given options; `script` runs in it, `words` are for its kernel."""
+
+    def __call__(
+        self, *options: str, script: str | None = None, words: str = "", timeout: float = 120
+    ) -> Run: ...
 
 
 def command(*arguments: str | Path) -> list[str]:
@@ -68,3 +78,10 @@ def say(text: str) -> str:
 def write_msr(msr: int, value: int) -> str:
     """Assembly for WRMSR."""
     return f"mov ecx, {msr:#x}; mov eax, {value & 0xFFFFFFFF:#x}; mov edx, {value >> 32:#x}; wrmsr"
+
+
+def kernel_words(script: str | None, words: str) -> str:
+    """A kernel command line that makes the demo guest run `script`."""
+    if script is None:
+        return words
+    return f"{words} ringminus.script={base64.b64encode(script.encode()).decode()}".strip()

@@ -20,15 +20,19 @@ STATUS = {
     End.TIMEOUT: 124,
     End.INTERRUPTED: 130,
 }
+SENTENCES = {
+    End.REBOOT: "the guest restarted",
+    End.CRASH: "the guest crashed",
+    End.FAILURE: "the processor cannot go on",
+}
 LAST_LINES = 30
+# a crash message has 4 KiB at most, and tells at its beginning what happened
+MESSAGE_LINES = 100
 
 # the guest OS id (TLFS, "Guest OS identity"): of open-source systems, and of Microsoft's
 OPEN_SOURCE_SYSTEMS = {1: "Linux", 2: "FreeBSD", 3: "Xen", 4: "illumos"}
 MICROSOFT_SYSTEMS = {1: "MS-DOS", 2: "Windows 3.x", 3: "Windows 9x", 4: "Windows NT", 5: "Windows CE"}
 MICROSOFT = 1
-# what the parameters are by Linux's convention, without and with a message
-PARAMETERS = ("error", "guest OS id", "RIP", "RAX", "RSP")
-MESSAGE_PARAMETERS = (*PARAMETERS[:3], "message address", "message length")
 
 
 def say(text: str, err: bool = True) -> None:
@@ -65,16 +69,23 @@ def guest_os(identity: int) -> str:
 
 
 def crash_lines(report: CrashReport) -> list[str]:
-    """The crash registers, decoded."""
-    seconds = report.time / REFERENCE_HZ
-    lines = [f"  by {guest_os(report.guest_os_id)}, {seconds:.3f} s after its start, on VP {report.vp}"]
+    """The crash registers, decoded by Linux's convention: error, guest OS id, RIP, RAX, RSP, of which the
+    last two are a message's address and length when there is one. Zeros beside a message are not told."""
+    facts = {
+        "system": guest_os(report.guest_os_id),
+        "time": f"{report.time / REFERENCE_HZ:.3f} s after its start, on VP {report.vp}",
+    }
+    error, identity, *registers = report.parameters
     with_message = report.message is not None or report.message_error is not None
-    names = MESSAGE_PARAMETERS if with_message else PARAMETERS
-    for index, (name, value) in enumerate(zip(names, report.parameters, strict=True)):
-        lines.append(f"  P{index}  {name:<16} {value:#x}")
+    if identity not in (0, report.guest_os_id):
+        facts["its own word"] = guest_os(identity)
+    values = zip(("error", "RIP", "RAX", "RSP"), (error, *registers), strict=True)
+    for name, value in list(values)[: 2 if with_message else 4]:
+        if value or not with_message:
+            facts[name] = f"{value:#x}"
     if report.message_error is not None:
-        lines.append(f"  its message could not be read: {report.message_error}")
-    return lines
+        facts["message"] = f"could not be read: {report.message_error}"
+    return [f"  {name:<12} {fact}" for name, fact in facts.items()]
 
 
 def register_lines(registers: Registers) -> list[str]:
@@ -88,11 +99,12 @@ def register_lines(registers: Registers) -> list[str]:
 
 def _headline(outcome: Outcome) -> str:
     end, detail = outcome.end, outcome.detail
+    sentence = SENTENCES.get(end, end.value)
     if not detail:
-        return end.value
-    if end in (End.CRASH, End.FAILURE):
-        return f"{end.value}: {detail}"
-    return f"{end.value} ({detail})" if end is End.REBOOT else f"{end.value} {detail}"
+        return sentence
+    if end is End.REBOOT:
+        return f"{sentence} ({detail})"
+    return f"{sentence}: {detail}" if end in SENTENCES else f"{sentence} {detail}"
 
 
 def tell_end(outcome: Outcome, console: str) -> None:
@@ -108,6 +120,7 @@ def tell_end(outcome: Outcome, console: str) -> None:
     if outcome.end is End.CRASH:
         message = outcome.crash.message if outcome.crash is not None else None
         words = console if message is None else message.decode(errors="replace").strip("\0\n")
-        last = [f"  {printable(line)}" for line in words.splitlines()[-LAST_LINES:]]
+        kept = LAST_LINES if message is None else MESSAGE_LINES
+        last = [f"  {printable(line)}" for line in words.splitlines()[-kept:]]
         lines += ["The kernel's last words:", *last] if last else []
     say("\n".join(lines))

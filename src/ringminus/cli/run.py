@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from ringminus.cli.console import is_terminal, terminal_size
+from ringminus.cli.terminal import is_terminal, terminal_size
 from ringminus.errors import ConfigError
 from ringminus.machine.config import MachineConfig, parse_memory
 from ringminus.tap import EVENTS, Tap

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ringminus.cli.console import STDIN, STDOUT, Input, LastLines, Output, RawTerminal
+from ringminus.cli.console import Input, LastLines, Output
+from ringminus.cli.terminal import STDIN, STDOUT, RawTerminal
 from ringminus.machine.machine import Machine
 from ringminus.machine.outcome import End, Outcome
 from ringminus.machine.worker import Worker, run_on_loop

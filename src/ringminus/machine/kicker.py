@@ -15,11 +15,13 @@ import threading
 import time
 from collections.abc import Callable
 
-_LIBC = ctypes.CDLL(None, use_errno=True)
+_LIBC = ctypes.PyDLL(None, use_errno=True)
 CLOCK_MONOTONIC = 1
 TFD_NONBLOCK_CLOEXEC = 0o2004000
 # a stop can be lost in the instant in which the guest is entered, so it is said again
 REPEAT_SECONDS = 0.0005
+# and a guest that runs on without a deadline is stopped this often, for the loop's own timers
+SLICE_SECONDS = 0.05
 
 
 class _Timespec(ctypes.Structure):
@@ -72,17 +74,20 @@ class Kicker:
         self._closed = False
         self._armed_for = 0
         self.loop_is_ready = False
+        self.slice_is_over = False
         self._thread = threading.Thread(target=self._watch, name="kicker", daemon=True)
         self._thread.start()
 
-    def enter(self, deadline_ns: int) -> None:
-        """The guest is about to run; stop it at that time of `time.monotonic_ns` at the latest."""
+    def enter(self, deadline_ns: int | None) -> None:
+        """The guest is about to run; stop it at that time of `time.monotonic_ns`, if any, or earlier."""
+        self.slice_is_over = False
         if self.loop_is_ready:
             self.loop_is_ready = False
             self._epoll.modify(self._loop_fd, select.EPOLLIN | select.EPOLLONESHOT)
         self._entries += 1
         self._inside = self._entries
-        if deadline_ns != self._armed_for:
+        # an alarm that is set for an earlier time costs one stop in vain, less than setting it anew
+        if deadline_ns is not None and not 0 < self._armed_for <= deadline_ns:
             self.stop_at(deadline_ns)
 
     def stop_at(self, deadline_ns: int) -> None:
@@ -96,7 +101,9 @@ class Kicker:
 
     def _watch(self) -> None:
         while not self._closed:
-            for fd, _ in self._epoll.poll():
+            ready = self._epoll.poll(SLICE_SECONDS)
+            self.slice_is_over = not ready
+            for fd, _ in ready:
                 if fd == self._alarm.fd:
                     self._alarm.clear()
                     self._armed_for = 0

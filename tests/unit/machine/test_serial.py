@@ -48,9 +48,9 @@ def port() -> Port:
 
 @pytest.fixture
 def driven(port: Port) -> Port:
-    """As a driver sets it up: FIFOs on, interrupt line let through."""
+    """As a driver sets it up: FIFOs on, interrupt line let through, ready to receive."""
     port.write(FCR, FIFO_ON | TRIGGER_8)
-    port.write(MCR, OUT2)
+    port.write(MCR, OUT2 | RTS)
     return port
 
 
@@ -194,8 +194,16 @@ class TestReceiving:
         assert driven.read(IIR) & 0xF == IS_THRE
 
     def test_without_fifos_there_is_room_for_one(self, port: Port) -> None:
+        port.write(MCR, RTS)
         port.serial.receive(b"ab")
         assert port.take(2) == b"ab" and not port.read(LSR) & 1
+
+    def test_nothing_comes_before_the_driver_is_ready(self, port: Port) -> None:
+        port.serial.receive(b"typed early")
+        port.write(FCR, FIFO_ON | 2)
+        assert not port.read(LSR) & 1 and port.read(DATA) == 0
+        port.write(MCR, RTS)
+        assert port.take(11) == b"typed early"
 
     def test_clearing_the_fifo_keeps_what_still_waits(self, driven: Port) -> None:
         driven.serial.receive(b"x" * FIFO_SIZE + b"later")
@@ -209,7 +217,7 @@ class TestReceiving:
         assert driven.read(LSR) == 0x63
         assert driven.take(FIFO_SIZE) == b"0123456789abcdef"
         assert driven.read(LSR) == 0x60
-        driven.write(MCR, 0)
+        driven.write(MCR, RTS)
         assert driven.take(12) == b"from outside"
         driven.serial.flush()
         assert driven.out == []

@@ -293,7 +293,9 @@ class Serial(BytePorts):
     # The host's side.
 
     def receive(self, data: bytes) -> int:
-        """Queue bytes for the guest; gives how many were taken. They wait for room in the FIFO."""
+        """Queue bytes for the guest; gives how many were taken. They wait until the guest raises RTS, which a
+        driver does when its port is opened (before, its probing would throw them away), and for room in the
+        FIFO."""
         taken = data[: HOST_QUEUE_SIZE - len(self._queue)]
         self._queue.extend(taken)
         self._fill()
@@ -301,7 +303,7 @@ class Serial(BytePorts):
 
     def _fill(self) -> None:
         """Move what waits into the FIFO, and look at the interrupt line."""
-        if self._queue and not self._mcr & Mcr.LOOP:
+        if self._queue and self._mcr & (Mcr.RTS | Mcr.LOOP) == Mcr.RTS:
             for _ in range(min(len(self._queue), self._capacity() - len(self._fifo))):
                 self._fifo.append(self._queue.popleft())
         self._update()
