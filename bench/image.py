@@ -11,7 +11,7 @@ from pathlib import Path
 from ringminus.errors import HostError
 from ringminus.guest.build import DEFAULT_KERNEL_PACKAGE, build
 from ringminus.machine.loader.cache import write_atomically
-from ringminus.machine.loader.image import _payload, _setup_header, extract
+from ringminus.machine.loader.image import extract_kernel
 
 SOURCES = Path(__file__).parent / "guest"
 SCRIPT_IN_GUEST = "bin/bench.sh"
@@ -55,15 +55,6 @@ def _kernel_source(guest: Path) -> tuple[str, str | None]:
         raise HostError(f"cannot read {guest / 'guest.json'}: {error}") from None
 
 
-def _unpack_kernel(bzimage: Path, vmlinux: Path) -> None:
-    """Write the ELF file that is in a bzImage: QEMU enters it directly, by its PVH note."""
-    data = memoryview(bzimage.read_bytes())
-    setup = _setup_header(data)
-    if setup is None:
-        raise HostError(f"{bzimage} is no bzImage")
-    write_atomically(vmlinux, bytes(extract(_payload(data, setup))))
-
-
 def _show(step: str, fraction: float) -> None:
     print(f"\r{step} {fraction:4.0%} ", end="", file=sys.stderr, flush=True)
 
@@ -79,5 +70,5 @@ def prepare(guest: Path) -> BenchImage:
         print(file=sys.stderr)
     vmlinux = directory / "vmlinux"
     if not vmlinux.exists() or vmlinux.stat().st_mtime < image.kernel.stat().st_mtime:
-        _unpack_kernel(image.kernel, vmlinux)
+        write_atomically(vmlinux, bytes(extract_kernel(image.kernel)))
     return BenchImage(image.kernel, vmlinux, image.initrd, image.kernel_version)

@@ -14,7 +14,7 @@ for name in fork_exec system_calls sha256 page_faults memory_copy floating_point
     if wanted $name; then work $name || exit 1; fi
 done
 if wanted shell_loop; then
-    work time shell_loop sh -c 'k=0; while [ $k -lt 200000 ]; do k=$((k+1)); done; echo $k' || exit 1
+    work time shell_loop sh -c 'k=0; while [ $k -lt 60000 ]; do k=$((k+1)); done; echo $k' || exit 1
 fi
 if wanted gzip; then
     work data 8 >/tmp/data

@@ -1,7 +1,7 @@
 """The table of VMBus messages: number, name, direction, first version, structure and handler.
 
 Parsing, dispatch and "allowed in this version" come from it. A message from the guest without a handler
-belongs to channels, and no channel is offered.
+belongs to channels, and no channel is offered. First versions follow OpenVMM's vmbus_core.
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ MESSAGES: dict[int, MessageKind] = {
         _from_host(15, "VERSION_RESPONSE", VersionResponse),
         _from_guest(16, "UNLOAD", HeaderOnly, "unload"),
         _from_host(17, "UNLOAD_RESPONSE", HeaderOnly),
-        _from_guest(18, "OPEN_RESERVED_CHANNEL"),
+        _from_guest(18, "OPEN_RESERVED_CHANNEL", since=Version.WIN10),
         _from_guest(19, "CLOSE_RESERVED_CHANNEL"),
-        _from_host(20, "CLOSE_RESERVED_RESPONSE"),
+        _from_host(20, "CLOSE_RESERVED_RESPONSE", since=Version.WIN10),
         _from_guest(21, "TL_CONNECT_REQUEST", since=Version.WIN10),
-        _from_guest(22, "MODIFY_CHANNEL", since=Version.WIN10),
-        _from_host(23, "TL_CONNECT_RESULT", since=Version.WIN10),
+        _from_guest(22, "MODIFY_CHANNEL", since=Version.WIN10_V4_1),
+        _from_host(23, "TL_CONNECT_RESULT", since=Version.WIN10_V4_1),
         _from_host(24, "MODIFY_CHANNEL_RESPONSE", since=Version.WIN10_V5_3),
         _from_guest(25, "MODIFY_CONNECTION", since=Version.COPPER),
         _from_host(26, "MODIFY_CONNECTION_RESPONSE", since=Version.COPPER),
