@@ -91,7 +91,8 @@ def run(
 
     On a terminal the guest gets every key but Ctrl-]. A serial line has no way to tell of the terminal's
     size: the demo guest finds it in `ringminus.size=ROWSxCOLUMNS`, which is put before the command line
-    too, and after a change of the window `resize` in the guest asks the terminal itself.
+    too. When the window changes later, tell the guest with `stty rows R cols C`, or with xterm's `resize`,
+    which asks the terminal through the line.
     """
     console = console or ("tty" if is_terminal() else "stdio")
     if console == "tty" and not is_terminal():

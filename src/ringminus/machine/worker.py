@@ -83,6 +83,8 @@ class Worker:
 
     def _crashed(self, report: CrashReport) -> None:
         self._crash = report
+        if self._crash_end is not None:
+            self._crash_end.cancel()
         self._crash_end = self._loop.call_later(CRASH_GRACE_SECONDS, self._crash_is_final)
 
     def _crash_is_final(self) -> None:
