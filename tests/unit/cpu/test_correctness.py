@@ -228,3 +228,12 @@ def test_a_saved_state_runs_on_where_it_was(bare: BareGuest) -> None:
     assert bare.register("rbx") == 11
     bare.processor.run()
     assert bare.register("rbx") == 111
+
+
+def test_a_stop_after_the_end_is_nothing() -> None:
+    guest = BareGuest("hlt")
+    guest.processor.run()
+    guest.close()
+    guest.processor.stop()
+    with pytest.raises(RuntimeError, match="closed"):
+        guest.processor.run()

@@ -68,8 +68,8 @@ static PyObject *core_set_handler(Core *self, PyObject *methods) {
 
 static PyObject *core_run(Core *self, PyObject *unused) {
     (void)unused;
-    if (running != NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "a guest is running on this thread");
+    if (running != NULL || self->uc == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "a guest is running on this thread, or the engine is closed");
         return NULL;
     }
     self->outcome = OUTCOME_SHUTDOWN;
@@ -92,7 +92,14 @@ static PyObject *core_run(Core *self, PyObject *unused) {
 
 static PyObject *core_stop(Core *self, PyObject *unused) {
     (void)unused;
-    lib.emu_stop(self->uc);
+    if (self->uc != NULL)
+        lib.emu_stop(self->uc);
+    Py_RETURN_NONE;
+}
+
+static PyObject *core_close(Core *self, PyObject *unused) {
+    (void)unused;
+    self->uc = NULL; /* a late stop from another thread must not find what is about to be freed */
     Py_RETURN_NONE;
 }
 
@@ -207,6 +214,7 @@ static PyMethodDef core_methods[] = {
     {"set_handler", (PyCFunction)core_set_handler, METH_O, "Who answers exits: a tuple of bound methods."},
     {"run", (PyCFunction)core_run, METH_NOARGS, "Run the guest; gives an outcome."},
     {"stop", (PyCFunction)core_stop, METH_NOARGS, "Make run return soon; from any thread."},
+    {"close", (PyCFunction)core_close, METH_NOARGS, "The engine goes; stop does nothing any more."},
     {"request_interrupt", (PyCFunction)core_request_interrupt, METH_O, "Offer an interrupt vector."},
     {"set_wake", (PyCFunction)core_set_wake, METH_O, "What to call when an interrupt meets an idle guest."},
     {"cancel_interrupt", (PyCFunction)core_cancel_interrupt, METH_NOARGS, "Withdraw it."},

@@ -139,6 +139,7 @@ class SoftwareEngine(Engine):
         if self._processor is not None:
             self._processor.detach()
             self._processor = None
+        self.core.close()
         del self.uc
 
 
