@@ -10,7 +10,7 @@ from ringminus.hypervisor.partition import Partition
 from ringminus.machine.acpi.tables import build_tables
 from ringminus.machine.chipset.power import RESET_CODE, RESET_VECTOR, AcpiPower, LegacyPorts
 from ringminus.machine.chipset.rtc import Rtc
-from ringminus.machine.chipset.serial import Serial
+from ringminus.machine.chipset.serial import COM1, COM1_IRQ, Serial
 from ringminus.machine.config import MachineConfig
 from ringminus.machine.loader.image import load_kernel
 from ringminus.machine.loader.linux import load_linux
@@ -18,9 +18,6 @@ from ringminus.machine.memory_map import MemoryMap
 from ringminus.memory import GuestMemory
 from ringminus.tap import Tap
 from ringminus.vmbus.bus import VmBus
-
-COM1_PORT = 0x3F8
-COM1_IRQ = 4
 
 
 class Machine:
@@ -62,7 +59,7 @@ class Machine:
 
     def _attach_chipset(self, console: Callable[[bytes], None]) -> None:
         ioapic, ports = self.partition.ioapic, self.partition.ports
-        self.serial = Serial(COM1_PORT, lambda level: ioapic.set_irq(COM1_IRQ, level), console)
+        self.serial = Serial(COM1, lambda level: ioapic.set_irq(COM1_IRQ, level), console)
         self.rtc = Rtc(time.time)
         self.power = AcpiPower(lambda _sleep_type: self.on_power_off(), lambda how: self.on_reset(how))
         self.legacy = LegacyPorts(lambda how: self.on_reset(how))

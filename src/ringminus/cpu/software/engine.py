@@ -27,8 +27,6 @@ class SoftwareEngine(Engine):
         self.memory = memory
         self.tap = tap
         self.uc = unicorn.Uc(unicorn.UC_ARCH_X86, unicorn.UC_MODE_64)
-        # what is open when the process ends goes with it; closing it then, among modules half gone, crashed
-        self.uc._Uc__finalizer.atexit = False
         self.uc.ctl_set_cpu_model(x86_const.UC_CPU_X86_EPYC)
         self.uc.ctl_set_tcg_buffer_size(translation_buffer)
         self._handle: int = _integer(self.uc._uch)
