@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 
 from ringminus.wire import U8, U16, U32, U64, Struct
 
@@ -77,3 +77,33 @@ class HeaderOnly(Struct):
     """A message that is nothing but its type."""
 
     header: MessageHeader
+
+
+class ChannelFlag(IntFlag):
+    """chn_flags of an offer."""
+
+    ENUMERATE_DEVICE_INTERFACE = 1
+    CONFIDENTIAL_RING = 2
+    CONFIDENTIAL_EXTERNAL_MEMORY = 4
+    PINNED_EXTERNAL_MEMORY = 8
+    NAMED_PIPE_MODE = 0x10
+    LOOPBACK = 0x100
+    PARENT_OFFER = 0x200
+    MONITORED_NOTIFICATION = 0x400
+    TLNPI_PROVIDER = 0x2000
+
+
+class PipeMode(IntEnum):
+    """How a pipe's messages are framed (vmpipe: VMBUS_PIPE_TYPE_…)."""
+
+    BYTE = 0
+    MESSAGE = 4
+
+
+class PacketType(IntEnum):
+    """vmbus_packet_type, as far as packets travel today."""
+
+    DATA_INBAND = 6
+    DATA_USING_XFER_PAGES = 7
+    DATA_USING_GPA_DIRECT = 9
+    COMPLETION = 11

@@ -1,0 +1,1 @@
+"""The synthetic devices: Hyper-V's virtual service providers."""

@@ -1,0 +1,1 @@
+"""Virtual disks: what Hyper-V's virtdisk does. Formats are `Disk`s; see `disk`."""
