@@ -15,7 +15,6 @@ logged, and the channel is not served any more until the guest closes and opens 
 
 from __future__ import annotations
 
-from abc import ABC
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -36,7 +35,7 @@ class Packet:
     """A packet from the guest, valid only during the call: `payload` is a view into the ring.
 
     `ranges` are a GPA-direct packet's (type 9) pages. `transfer` are a transfer-page packet's (type 7)
-    ranges as (offset, length) into the page set `pageset`.
+    ranges as (byte_count, byte_offset) into the page set `pageset`.
     """
 
     kind: PacketType
@@ -74,7 +73,7 @@ class Channel(Protocol):
         *,
         wants_completion: bool = True,
     ) -> None:
-        """Send a transfer-page packet (type 7); ranges are (length, offset) into the guest's page set."""
+        """Send a transfer-page packet (type 7); ranges are (byte_count, byte_offset) into the guest's page set."""
 
     def complete(self, transaction_id: int, payload: bytes = b"") -> None:
         """Send the completion (type 11) of the guest's packet with that id."""
@@ -112,7 +111,7 @@ class Offerer(Protocol):
         """Take the device out of the guest."""
 
 
-class Device(ABC):
+class Device:
     """A synthetic device. `interface` is the class GUID by which the guest finds its driver, `instance`
     the GUID of this one. The other class attributes are what its offer says (TLFS has no VMBus; names as
     in Linux's include/linux/hyperv.h).
