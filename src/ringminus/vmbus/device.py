@@ -73,7 +73,7 @@ class Channel(Protocol):
         *,
         wants_completion: bool = True,
     ) -> None:
-        """Send a transfer-page packet (type 7); ranges are (byte_count, byte_offset) into the guest's page set."""
+        """Send a transfer-page packet (type 7); `ranges` are (byte_count, byte_offset) in its page set."""
 
     def complete(self, transaction_id: int, payload: bytes = b"") -> None:
         """Send the completion (type 11) of the guest's packet with that id."""
