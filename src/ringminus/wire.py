@@ -1,7 +1,9 @@
 """Declaring wire formats.
 
-A structure is a class with annotated fields, little-endian and packed; reserved fields are declared
-like any other, so that offsets are visible and can be checked against a kernel's type information.
+A structure is a class with annotated fields, packed, and little-endian unless its class statement says
+`big_endian=True` (as SCSI and network protocols are; a structure within another keeps its own order).
+Reserved fields are declared like any other, so that offsets are visible and can be checked against a
+kernel's type information.
 
     class PostMessageInput(Struct):
         connection_id: U32
@@ -107,15 +109,20 @@ def _plain_assign(names: list[str]) -> Callable[[Any, tuple[Any, ...]], None]:
 class _StructMeta(type):
     """Turns annotations into slots and compiles the codec."""
 
-    def __new__(mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> type:
+    def __new__(
+        mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], *, big_endian: bool = False
+    ) -> type:
         names = [n for n, h in namespace.get("__annotations__", {}).items() if "ClassVar" not in str(h)]
         defaults = {n: namespace.pop(n) for n in names if n in namespace}
         namespace["__slots__"] = tuple(names)
         namespace["_defaults"] = defaults
         cls = super().__new__(mcls, name, bases, namespace)
         if bases:
-            cast("type[Struct]", cls)._compile(names)
+            cast("type[Struct]", cls)._compile(names, ">" if big_endian else "<")
         return cls
+
+    def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **_: bool) -> None:
+        super().__init__(name, bases, namespace)
 
 
 class Struct(metaclass=_StructMeta):
@@ -127,7 +134,7 @@ class Struct(metaclass=_StructMeta):
     _defaults: ClassVar[dict[str, Any]]
 
     @classmethod
-    def _compile(cls, names: list[str]) -> None:
+    def _compile(cls, names: list[str], order: str) -> None:
         hints = get_type_hints(cls, include_extras=True)
         fields, offset = [], 0
         for name in names:
@@ -137,7 +144,7 @@ class Struct(metaclass=_StructMeta):
             offset += size
         cls.SIZE = offset
         cls.FIELDS = tuple(fields)
-        cls._codec = struct.Struct("<" + "".join(_format(f.kind) for f in fields))
+        cls._codec = struct.Struct(order + "".join(_format(f.kind) for f in fields))
         if fields and all(isinstance(f.kind, Int | Bytes) for f in fields):
             cls._assign = _plain_assign(names)  # type: ignore[method-assign,assignment]
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import pytest
 
 from ringminus.errors import GuestError
-from ringminus.wire import I16, U8, U16, Array, Bytes, ShortBuffer, Struct
+from ringminus.wire import I16, U8, U16, U32, Array, Bytes, ShortBuffer, Struct
 
 
 class Header(Struct):
@@ -35,6 +35,24 @@ def test_values_survive_packing() -> None:
     again = Message.unpack(b"xx" + message.pack() + b"yy", 2)
     assert again == message
     assert (again.header.length, again.words, again.name, again.signed) == (7, (1, 2, 3), b"ab\0\0", -2)
+
+
+class Command(Struct, big_endian=True):
+    opcode: U8
+    lba: U32
+    words: Annotated[tuple[int, ...], Array("H", 2)]
+
+
+class Envelope(Struct):
+    length: U32
+    command: Command
+
+
+def test_a_structure_may_be_big_endian_and_keeps_its_order_within_another() -> None:
+    envelope = Envelope(length=9, command=Command(opcode=0x28, lba=0x01020304, words=(5, 6)))
+    assert envelope.pack().hex() == "09000000" + "28" + "01020304" + "00050006"
+    assert Envelope.unpack(envelope.pack()) == envelope
+    assert (Command.SIZE, Command.offset_of("words")) == (9, 5)
 
 
 def test_packing_in_place_touches_nothing_else() -> None:
