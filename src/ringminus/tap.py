@@ -131,6 +131,34 @@ class MmioAccess(Event):
     value: int
 
 
+@dataclass(slots=True)
+class BusMessage(Event):
+    """A VMBus control message; `name` as in the table of messages, `to_guest` its direction."""
+
+    POINT = "bus"
+    to_guest: bool
+    name: str
+    payload: bytes
+
+
+@dataclass(slots=True)
+class RingPacket(Event):
+    """A packet taken from or put into a channel's ring.
+
+    `kind` is its type (6, 7, 9, 11), `payload` what follows its headers, `ranges` the lengths of the guest
+    memory that it names; `device` is the title of the channel's device.
+    """
+
+    POINT = "packets"
+    relid: int
+    device: str
+    to_guest: bool
+    kind: int
+    transaction_id: int
+    payload: bytes
+    ranges: tuple[int, ...]
+
+
 EVENTS: tuple[type[Event], ...] = (
     VmExit,
     MsrAccess,
@@ -141,6 +169,8 @@ EVENTS: tuple[type[Event], ...] = (
     TimerExpired,
     PortIo,
     MmioAccess,
+    BusMessage,
+    RingPacket,
 )
 E = TypeVar("E", bound=Event)
 
@@ -158,6 +188,8 @@ class Tap:
         self.timers: Callable[[TimerExpired], None] | None = None
         self.ports: Callable[[PortIo], None] | None = None
         self.mmio: Callable[[MmioAccess], None] | None = None
+        self.bus: Callable[[BusMessage], None] | None = None
+        self.packets: Callable[[RingPacket], None] | None = None
         self.on_change: Callable[[], None] | None = None
         self._listeners: dict[str, list[Callable[[Any], None]]] = {}
 

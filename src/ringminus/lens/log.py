@@ -13,6 +13,7 @@ from ringminus.clock import REFERENCE_HZ
 from ringminus.errors import ConfigError, HostError
 from ringminus.tap import (
     EVENTS,
+    BusMessage,
     Event,
     EventSignal,
     Hypercall,
@@ -20,6 +21,7 @@ from ringminus.tap import (
     MmioAccess,
     MsrAccess,
     PortIo,
+    RingPacket,
     SynicMessage,
     Tap,
     TimerExpired,
@@ -69,6 +71,8 @@ class Lines:
             TimerExpired: _timer,
             PortIo: _port,
             MmioAccess: _mmio,
+            BusMessage: _bus,
+            RingPacket: _packet,
         }
 
     def format(self, event: Event) -> str:
@@ -85,10 +89,9 @@ class Lines:
         return f"exit       {reason} {detail} rip {event.rip:#x} took {event.ns / 1000:.1f} us"
 
     def _message(self, event: SynicMessage) -> str:
-        kind, payload = self._names.message(event.message_type), event.payload[:PAYLOAD_SHOWN].hex()
-        more = "..." if len(event.payload) > PAYLOAD_SHOWN else ""
+        kind = self._names.message(event.message_type)
         how = "" if event.delivered else " has to wait"
-        return f"message    SINT{event.sint} {kind} {payload}{more}{how}"
+        return f"message    SINT{event.sint} {kind} {_payload(event.payload)}{how}"
 
 
 def _msr(event: MsrAccess) -> str:
@@ -121,6 +124,21 @@ def _port(event: PortIo) -> str:
 def _mmio(event: MmioAccess) -> str:
     kind = "store" if event.write else "load"
     return f"{kind:<10} gpa {event.gpa:#x} {event.value:#0{2 * event.size + 2}x}"
+
+
+def _payload(payload: bytes) -> str:
+    return payload[:PAYLOAD_SHOWN].hex() + ("..." if len(payload) > PAYLOAD_SHOWN else "")
+
+
+def _bus(event: BusMessage) -> str:
+    return f"bus        {'to guest' if event.to_guest else 'to host'} {event.name} {_payload(event.payload[8:])}"
+
+
+def _packet(event: RingPacket) -> str:
+    where = "to guest" if event.to_guest else "to host"
+    what = f"{event.device} relid {event.relid} type {event.kind} id {event.transaction_id:#x}"
+    ranges = f" ranges {','.join(map(str, event.ranges))}" if event.ranges else ""
+    return f"packet     {where} {what}{ranges} {_payload(event.payload)}"
 
 
 class EventLog:

@@ -97,8 +97,8 @@ class Services(Protocol):
         """Do `work` on a host thread; then `done(result or exception)` is called on the machine's thread,
         unless the machine has ended."""
 
-    def drain(self, device: Device) -> None:
-        """Wait until no `work` of that device runs any more; each `done` has been called then."""
+    def drain(self) -> None:
+        """Wait until no `work` of this device runs any more; each `done` has been called then."""
 
 
 class Offerer(Protocol):

@@ -1,0 +1,282 @@
+"""An open channel: two rings, the doorbell between them, and the device that is served.
+
+The guest's doorbell drains the incoming ring inside the guest's own hypercall, packet by packet, into the
+device; what the device answers meanwhile is shown to the guest at the end, all together, with at most one
+interrupt. Answers that come later are shown at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from ringminus.errors import GuestError
+from ringminus.hypervisor.status import HvStatus
+from ringminus.memory import GuestMemory
+from ringminus.tap import RingPacket, Tap
+from ringminus.vmbus.device import Device, Packet
+from ringminus.vmbus.gpa import GpaRange
+from ringminus.vmbus.ring import IncomingRing, OutgoingRing, RingEmpty, RingFull, packet_size
+from ringminus.vmbus.ring_wire import RANGE_HEADER, TRANSFER_HEADER
+from ringminus.vmbus.wire import PacketType
+
+log = logging.getLogger(__name__)
+
+COMPLETION, INBAND = int(PacketType.COMPLETION), int(PacketType.DATA_INBAND)
+XFER_PAGES = int(PacketType.DATA_USING_XFER_PAGES)
+# requests that a guest may have unanswered on one channel before we stop taking more
+OWED_LIMIT = 4096
+
+
+@dataclass(slots=True)
+class Counters:
+    """What passed; `ns` is the time spent in our code for the guest's packets while it was measured."""
+
+    packets_in: int = 0
+    packets_out: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    signals_in: int = 0
+    signals_out: int = 0
+    ns: int = 0
+
+
+class Waiting(NamedTuple):
+    """A packet that found no room."""
+
+    kind: int
+    transaction_id: int
+    payload: bytes
+    wants_completion: bool
+    header: bytes
+
+
+class OpenChannel:
+    """See `device.Channel`. `interrupt()` signals the guest, `failed(reason)` tells the bus of a failure."""
+
+    def __init__(
+        self,
+        device: Device,
+        index: int,
+        relid: int,
+        version: int,
+        user_data: bytes,
+        memory: GuestMemory,
+        rings: tuple[IncomingRing, OutgoingRing],
+        tap: Tap,
+        now: Callable[[], int],
+        interrupt: Callable[[], None],
+        failed: Callable[[str], None],
+        gpadl: Callable[[int], Sequence[GpaRange]],
+    ) -> None:
+        self.device = device
+        self.index = index
+        self.relid = relid
+        self.version = version
+        self.user_data = user_data
+        self.memory = memory
+        self.gpadl = gpadl
+        self.counters = Counters()
+        self.timed = False
+        self._incoming, self._outgoing = rings
+        self._tap = tap
+        self._now = now
+        self._interrupt = interrupt
+        self._failed = failed
+        self._backlog: deque[Waiting] = deque()
+        self._owed = 0
+        self._inside = False
+        self._alive = True
+        # give room back to the guest within a long batch, too
+        self._publish_at = self._incoming.size // 4
+
+    # ------------------------------------------------------------ from the guest
+
+    def doorbell(self, flag: int = 0) -> HvStatus:
+        """The guest signalled: there are packets for us, or room for ours."""
+        self.counters.signals_in += 1
+        self.process()
+        return HvStatus.SUCCESS
+
+    def process(self) -> None:
+        """Send what waits, then take what is there."""
+        if self._inside or not self._alive:
+            return
+        started = time.perf_counter_ns() if self.timed else 0
+        self._inside = True
+        try:
+            if self._backlog:
+                self._send_backlog()
+            self._drain()
+        except GuestError as error:
+            self.fail(str(error))
+        finally:
+            self._inside = False
+            self._publish()
+            if started:
+                self.counters.ns += time.perf_counter_ns() - started
+
+    def _drain(self) -> None:
+        incoming, device, counters = self._incoming, self.device, self.counters
+        incoming.mask(True)
+        taken = 0
+        while self._alive and not self._backlog and self._owed < OWED_LIMIT:
+            try:
+                packet = incoming.read()
+            except RingEmpty:
+                incoming.mask(False)
+                if not incoming.has_packet():
+                    break
+                incoming.mask(True)
+                continue
+            taken += 1
+            counters.bytes_in += len(packet.payload)
+            if self._tap.packets is not None:
+                self._tell(False, packet.kind, packet.transaction_id, bytes(packet.payload), packet)
+            if packet.kind == COMPLETION:
+                device.completion(self, packet.transaction_id, packet.payload)
+            else:
+                if packet.wants_completion:
+                    self._owed += 1
+                device.packet(self, packet)
+            if incoming.unpublished() > self._publish_at and incoming.publish():
+                self._signal()
+        counters.packets_in += taken
+        if taken and self._alive:
+            device.drained(self)
+
+    # ------------------------------------------------------------ to the guest
+
+    def send(self, payload: bytes, transaction_id: int = 0, *, wants_completion: bool = False) -> None:
+        """Send an in-band packet (type 6)."""
+        self._send(INBAND, transaction_id, payload, wants_completion)
+
+    def send_transfer(
+        self,
+        pageset: int,
+        ranges: Sequence[tuple[int, int]],
+        payload: bytes,
+        transaction_id: int,
+        *,
+        wants_completion: bool = True,
+    ) -> None:
+        """Send a transfer-page packet (type 7); `ranges` are (byte_count, byte_offset)."""
+        header = TRANSFER_HEADER.pack(pageset, 0, 0, len(ranges))
+        header += b"".join(RANGE_HEADER.pack(*one) for one in ranges)
+        self._send(XFER_PAGES, transaction_id, payload, wants_completion, header)
+
+    def complete(self, transaction_id: int, payload: bytes = b"") -> None:
+        """Send the completion (type 11) of the guest's packet with that id."""
+        self._send(COMPLETION, transaction_id, payload, False)
+        self._owed -= 1
+        if self._owed == OWED_LIMIT - 1 and not self._inside:
+            self.process()
+
+    def _send(
+        self, kind: int, transaction_id: int, payload: bytes, wants_completion: bool, header: bytes = b""
+    ) -> None:
+        """What is sent on a channel that is gone is dropped: the guest does not look any more."""
+        if not self._alive:
+            return
+        if self._tap.packets is not None:
+            self._tell(True, kind, transaction_id, payload)
+        waiting = Waiting(kind, transaction_id, payload, wants_completion, header)
+        try:
+            if self._backlog or not self._write(waiting):
+                self._backlog.append(waiting)
+                if len(self._backlog) == 1:
+                    self._send_backlog()
+        except GuestError as error:
+            self.fail(str(error))
+            return
+        if not self._inside:
+            self._publish()
+
+    def _write(self, waiting: Waiting) -> bool:
+        kind, transaction_id, payload, wants_completion, header = waiting
+        try:
+            self._outgoing.write(kind, transaction_id, payload, wants_completion, header)
+        except RingFull:
+            return False
+        counters = self.counters
+        counters.packets_out += 1
+        counters.bytes_out += len(payload)
+        return True
+
+    def _send_backlog(self) -> None:
+        """Write what waits, in order; where the room ends, ask to be signalled when there is more."""
+        backlog, outgoing = self._backlog, self._outgoing
+        while backlog:
+            if self._write(backlog[0]):
+                backlog.popleft()
+                continue
+            size = packet_size(len(backlog[0].header), len(backlog[0].payload))
+            outgoing.wait_for(size)
+            if outgoing.room() <= size:
+                return
+        outgoing.wait_for(0)
+
+    def _publish(self) -> None:
+        """Show the guest what we wrote and the room of what we read."""
+        if self._alive:
+            room = self._incoming.publish()
+            if self._outgoing.publish() or room:
+                self._signal()
+
+    def _signal(self) -> None:
+        self.counters.signals_out += 1
+        self._interrupt()
+
+    # ------------------------------------------------------------ the end
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is served: it has neither failed nor been closed."""
+        return self._alive
+
+    def fail(self, reason: str) -> None:
+        """Serve the channel no more: the guest broke a protocol."""
+        if self._alive:
+            self.close()
+            self._failed(reason)
+
+    def close(self) -> None:
+        """Let go of the guest's memory; the device hears of it once."""
+        if self._alive:
+            self._alive = False
+            self._backlog.clear()
+            self.device.closed(self)
+
+    # ------------------------------------------------------------ observation and state
+
+    def _tell(
+        self, to_guest: bool, kind: int, transaction_id: int, payload: bytes, packet: Packet | None = None
+    ) -> None:
+        if self._tap.packets is not None:
+            ranges = () if packet is None else tuple(r.byte_count for r in packet.ranges)
+            self._tap.packets(
+                RingPacket(
+                    self._now(),
+                    0,
+                    self.relid,
+                    self.device.title,
+                    to_guest,
+                    kind,
+                    transaction_id,
+                    payload,
+                    ranges,
+                )
+            )
+
+    def save(self) -> dict[str, Any]:
+        """What is not in guest memory, as plain data."""
+        return {"backlog": [list(waiting) for waiting in self._backlog], "owed": self._owed}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """The state that `save` gave."""
+        self._backlog = deque(Waiting(*waiting) for waiting in state["backlog"])
+        self._owed = state["owed"]
