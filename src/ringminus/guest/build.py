@@ -20,7 +20,7 @@ from ringminus.machine.loader.cache import cache_directory, write_atomically
 
 DEFAULT_KERNEL_PACKAGE = "linux-image-cloud-amd64"
 BUSYBOX_PACKAGE = "busybox-static"
-_KERNEL_PARTS = re.compile(r"linux-(image|modules)-\d")
+KERNEL_PARTS = re.compile(r"linux-(image|modules)-\d")
 _FORMAT = 1
 
 
@@ -157,7 +157,7 @@ def build(
     try:
         directory.mkdir(parents=True, exist_ok=True)
         apt = Apt(cache_directory() or directory, suite)
-        packages = apt.get([kernel_package, BUSYBOX_PACKAGE], _KERNEL_PARTS, progress)
+        packages = apt.get([kernel_package, BUSYBOX_PACKAGE], KERNEL_PARTS, progress)
         made = _take(packages, directory, progress)
         initrd = compress_initramfs(make_initramfs(made.busybox, made.modules, extra))
         _write(directory, recipe, packages, made, initrd)

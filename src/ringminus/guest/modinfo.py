@@ -40,7 +40,8 @@ def _section(data: memoryview, header: SectionHeader) -> bytes:
     return bytes(data[header.offset : header.offset + header.size])
 
 
-def _sections(data: memoryview) -> dict[bytes, SectionHeader]:
+def elf_section(data: memoryview, name: bytes) -> bytes | None:
+    """The contents of an ELF file's section, or None; raises `ConfigError` and `ShortBuffer`."""
     elf = ElfHeader.unpack(data)
     if elf.magic != ELF_MAGIC or elf.section_header_size != SectionHeader.SIZE:
         raise ConfigError("is not a kernel module")
@@ -51,20 +52,20 @@ def _sections(data: memoryview) -> dict[bytes, SectionHeader]:
         for index in range(elf.section_header_count)
     ]
     names = _section(data, headers[elf.section_name_index])
-    return {names[header.name :].split(b"\0", 1)[0]: header for header in headers}
+    found = [header for header in headers if names[header.name :].split(b"\0", 1)[0] == name]
+    return _section(data, found[-1]) if found else None
 
 
 def modinfo(data: bytes) -> dict[str, list[str]]:
     """The `key=value` strings of a module's `.modinfo`; raises `ConfigError` when it is no module."""
-    view = memoryview(data)
     try:
-        header = _sections(view).get(b".modinfo")
+        section = elf_section(memoryview(data), b".modinfo")
     except GuestError:
         raise ConfigError("is damaged: it is cut short") from None
-    if header is None:
+    if section is None:
         raise ConfigError("is not a kernel module: it has no .modinfo")
     found: dict[str, list[str]] = {}
-    for item in _section(view, header).split(b"\0"):
+    for item in section.split(b"\0"):
         key, separator, value = item.decode("utf-8", "replace").partition("=")
         if separator:
             found.setdefault(key, []).append(value)

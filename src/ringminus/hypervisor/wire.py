@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import IntEnum, IntFlag
 from typing import Annotated
 
-from ringminus.wire import U8, U16, U32, U64, Array, Bytes, Struct
+from ringminus.wire import I64, U8, U16, U32, U64, Array, Bytes, Struct
 
 # ---------------------------------------------------------------- partition privileges (CPUID 0x40000003)
 
@@ -360,7 +360,7 @@ class ReferenceTscPage(Struct):
     sequence: U32
     reserved: U32 = 0
     scale: U64
-    offset: U64 = 0
+    offset: I64 = 0
 
 
 class VpAssistPage(Struct):

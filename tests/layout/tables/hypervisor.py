@@ -1,0 +1,101 @@
+"""The hypervisor's interface and the kernel's."""
+
+from __future__ import annotations
+
+from layout.comparison import Same, SameNumbers
+from ringminus.hypervisor import wire
+from ringminus.wire import Struct
+
+_NESTED_CONTROL = ("nested_control.features", "nested_control.hypercallControls")
+
+SAME = (
+    Same(
+        wire.PostMessageInput,
+        "hv_input_post_message",
+        renamed={"connection_id": "connectionid"},
+    ),
+    Same(wire.FlushInput, "hv_tlb_flush", "vmlinux"),
+    Same(
+        wire.FlushInputEx,
+        "hv_tlb_flush_ex",
+        "vmlinux",
+        renamed={"set_format": "format", "valid_banks": "valid_bank_mask"},
+    ),
+    Same(
+        wire.ClusterIpiInput,
+        "hv_send_ipi",
+        "vmlinux",
+        renamed={"processor_mask": "cpu_mask"},
+        split={"target_vtl": "reserved", "reserved": "reserved"},
+    ),
+    Same(
+        wire.ClusterIpiInputEx,
+        "hv_send_ipi_ex",
+        "vmlinux",
+        renamed={"set_format": "format", "valid_banks": "valid_bank_mask"},
+        split={"target_vtl": "reserved", "reserved": "reserved"},
+    ),
+    Same(wire.PartitionIdOutput, "hv_get_partition_id", "vmlinux"),
+    Same(
+        wire.MessageHeader,
+        "hv_message_header",
+        "vmlinux",
+        renamed={"flags": "message_flags", "origin": "sender"},
+    ),
+    Same(wire.Message, "hv_message", "vmlinux", renamed={"flags": "message_flags", "origin": "sender"}),
+    Same(wire.TimerMessage, "hv_timer_message_payload", "kvm"),
+    Same(
+        wire.ReferenceTscPage,
+        "ms_hyperv_tsc_page",
+        "vmlinux",
+        renamed={"sequence": "tsc_sequence", "scale": "tsc_scale", "offset": "tsc_offset"},
+    ),
+    Same(
+        wire.VpAssistPage,
+        "hv_vp_assist_page",
+        "vmlinux",
+        renamed={"enlighten_vm_entry": "enlighten_vmentry"},
+        merged={"nested_control": _NESTED_CONTROL},
+        beyond={"time_unhalted_timer_expired": "not in Linux 6.1", "reserved2": "not in Linux 6.1"},
+    ),
+    Same(
+        wire.VpAssistPage,
+        "hv_vp_assist_page",  # as Linux 6.12 has it
+        "vmlinux",
+        renamed={
+            "enlighten_vm_entry": "enlighten_vmentry",
+            "time_unhalted_timer_expired": "synthetic_time_unhalted_timer_expired",
+        },
+        merged={
+            "vtl_control": ("vtl_entry_reason", "vtl_reserved", "vtl_ret_x64rax", "vtl_ret_x64rcx"),
+            "nested_control": _NESTED_CONTROL,
+        },
+        until="virtualization_fault_information",
+    ),
+)
+
+NUMBERS: tuple[SameNumbers, ...] = (
+    SameNumbers(
+        "MessageType",
+        {m.name: m.value for m in wire.MessageType},
+        "hv_message_type",
+        "HVMSG_",
+        renamed={"TIMER_EXPIRED": "HVMSG_TIMER_EXPIRED"},
+        beyond={"VMBUS": "the bus's own, a macro"},
+    ),
+)
+
+_NO_TYPE = "Linux puts the input together in registers or reads the answer as a number"
+_NOT_CALLED = "this kernel makes no such hypercall; source: TLFS"
+
+NOT_IN_LINUX: dict[type[Struct], str] = {
+    wire.RegisterBlock: "registers, no memory",
+    wire.SignalEventInput: _NO_TYPE,
+    wire.NotifyLongSpinWaitInput: _NOT_CALLED,
+    wire.GvaRange: _NO_TYPE,
+    wire.VpRegistersInput: _NOT_CALLED,
+    wire.RegisterName: _NOT_CALLED,
+    wire.RegisterAssociation: _NOT_CALLED,
+    wire.RegisterValue: _NOT_CALLED,
+    wire.QueryCapabilitiesOutput: _NO_TYPE,
+}
