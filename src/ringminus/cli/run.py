@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 from ringminus.cli.terminal import is_terminal, terminal_size
 from ringminus.errors import ConfigError
-from ringminus.machine.config import MachineConfig, parse_memory
+from ringminus.machine.config import MachineConfig, parse_disk, parse_memory
 from ringminus.tap import EVENTS, Tap
+from ringminus.vmbus.device import Device
 
 FILE = click.Path(path_type=Path)
 POINTS = (*(event.POINT for event in EVENTS), "all")
@@ -29,6 +31,7 @@ Exit status:
 \b
 Examples:
   ringminus run -k demo/vmlinuz -i demo/initrd.img
+  ringminus run -k demo/vmlinuz -i demo/initrd.img --disk root.vhdx -a "quiet root=/dev/sda"
   ringminus run -k vmlinux -i initrd.img -a quiet --timeout 60 --stats </dev/null
   ringminus run -k vmlinux -i initrd.img --log msrs,hypercalls --log-file log.txt"""
 
@@ -39,11 +42,46 @@ def _complete_points(_context: click.Context, _parameter: click.Parameter, typed
     return [f"{before}{comma}{point}" for point in POINTS if point.startswith(last)]
 
 
+def _complete_files(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
+    """Files, and no options after them."""
+    return [CompletionItem(typed, type="file")]
+
+
+def _device(text: str) -> type[Device]:
+    from ringminus.cli.devices import load_device
+
+    return load_device(text)
+
+
 @click.command(epilog=EPILOG)
 @click.option("--kernel", "-k", type=FILE, required=True, help="A bzImage, or an ELF vmlinux.")
 @click.option("--initrd", "-i", type=FILE, help="An initial RAM disk.")
 @click.option("--append", "-a", default="", metavar="WORDS", help="The kernel's command line.")
 @click.option("--memory", "-m", default="512M", show_default=True, metavar="SIZE", help="64M to 8G.")
+@click.option(
+    "--disk",
+    "disks",
+    multiple=True,
+    metavar="FILE[,OPTION...]",
+    shell_complete=_complete_files,
+    help="A disk: raw, VHD, VHDX, or what qemu-nbd reads. The first is the guest's sda. "
+    "Options: ro, format=NAME, sector=BYTES (raw), bus=scsi|ide, controller=N, lun=N.",
+)
+@click.option(
+    "--dvd",
+    "dvds",
+    multiple=True,
+    metavar="[FILE][,OPTION...]",
+    shell_complete=_complete_files,
+    help="A DVD drive with that ISO image in it; an empty word is an empty drive.",
+)
+@click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    metavar="MODULE:CLASS",
+    help="A synthetic device of your own, in Python.",
+)
 @click.option(
     "--console",
     type=click.Choice(["tty", "stdio", "none"]),
@@ -76,6 +114,9 @@ def run(
     initrd: Path | None,
     append: str,
     memory: str,
+    disks: tuple[str, ...],
+    dvds: tuple[str, ...],
+    devices: tuple[str, ...],
     console: str | None,
     timeout: float | None,
     no_reboot: bool,
@@ -101,7 +142,14 @@ def run(
         raise ConfigError("--log-file without --log: name the events, such as --log exits,hypercalls")
     if log is not None and console == "tty" and log_file is None:
         raise ConfigError("--log would write across the guest's screen: add --log-file FILE")
-    config = MachineConfig(kernel, initrd, command_line(append, console), parse_memory(memory))
+    config = MachineConfig(
+        kernel,
+        initrd,
+        command_line(append, console),
+        parse_memory(memory),
+        (*map(parse_disk, disks), *(parse_disk(dvd, dvd=True) for dvd in dvds)),
+        tuple(map(_device, devices)),
+    )
     tap = Tap()
     with contextlib.ExitStack() as stack:
         if log is not None:

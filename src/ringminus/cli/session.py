@@ -13,7 +13,7 @@ import selectors
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -24,9 +24,12 @@ from ringminus.machine.machine import Machine
 from ringminus.machine.outcome import End, Outcome
 from ringminus.machine.worker import Worker, run_on_loop
 from ringminus.tap import Tap
+from ringminus.vmbus.bus import VmBus
 
 if TYPE_CHECKING:
-    from ringminus.lens.stats import Statistics
+    from collections.abc import Iterator
+
+    from ringminus.lens.stats import ChannelRow, Statistics
     from ringminus.machine.config import MachineConfig
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -77,6 +80,7 @@ class Session:
         self, selector: selectors.BaseSelector, opened: Callable[[], None] | None
     ) -> Outcome:
         machine = Machine(self._config, self._print, self._tap)
+        machine.vmbus.timed = self._statistics is not None
         started = time.perf_counter()
         try:
             if opened is not None:
@@ -92,7 +96,9 @@ class Session:
             if self._statistics is not None:
                 seconds = time.perf_counter() - started
                 idle = (vp.idle_time for vp in machine.partition.vps)
-                self._statistics.add_run(seconds, idle, machine.engine.counters())
+                self._statistics.add_run(
+                    seconds, idle, machine.engine.counters(), channel_rows(machine.vmbus)
+                )
             machine.close()
 
     def _end(self, outcome: Outcome) -> None:
@@ -159,3 +165,15 @@ class Session:
         while self._output is not None and self._output.waits and self._ended is None:
             self._changed.clear()
             await self._changed.wait()
+
+
+def channel_rows(bus: VmBus) -> Iterator[ChannelRow]:
+    """What passed on each channel, for the statistics."""
+    from ringminus.lens.stats import ChannelRow
+
+    version = bus.last_version
+    text = f"{version >> 16}.{version & 0xFFFF}" if version else ""
+    for slot in bus.slots():
+        counts = asdict(slot.counters())
+        instance = str(slot.device.instance)
+        yield ChannelRow(slot.device.title, instance, slot.index, text, slot.opened, slot.failed, **counts)

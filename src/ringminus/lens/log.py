@@ -131,7 +131,9 @@ def _payload(payload: bytes) -> str:
 
 
 def _bus(event: BusMessage) -> str:
-    return f"bus        {'to guest' if event.to_guest else 'to host'} {event.name} {_payload(event.payload[8:])}"
+    return (
+        f"bus        {'to guest' if event.to_guest else 'to host'} {event.name} {_payload(event.payload[8:])}"
+    )
 
 
 def _packet(event: RingPacket) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ringminus.clock import REFERENCE_HZ
@@ -21,6 +22,40 @@ EXCEPTIONS = {
 WIDTH = 110
 
 
+@dataclass(slots=True)
+class ChannelRow:
+    """What passed on a device's channel; `index` is 0 for the primary one, `version` the bus's, `opened` how
+    often it was opened, `failed` how often it was given up, `ns` the time in our code for guest packets."""
+
+    device: str
+    instance: str
+    index: int
+    version: str
+    opened: int
+    failed: int
+    packets_in: int
+    packets_out: int
+    bytes_in: int
+    bytes_out: int
+    signals_in: int
+    signals_out: int
+    ns: int
+
+    def add(self, other: ChannelRow) -> None:
+        """The same place in a later machine."""
+        self.version = other.version or self.version
+        for name in COUNTED:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+
+    @property
+    def mean_us(self) -> float:
+        """Microseconds in our code for each of the guest's packets."""
+        return self.ns / 1000 / self.packets_in if self.packets_in else 0.0
+
+
+COUNTED = tuple(one.name for one in fields(ChannelRow))[4:]
+
+
 class Statistics:
     """Listens to a tap and counts; `add_run` tells what a machine knows of itself when it has ended."""
 
@@ -34,6 +69,7 @@ class Statistics:
         self.timers: defaultdict[str, int] = defaultdict(int)
         self.exceptions: Counter[int] = Counter()
         self.system_calls = 0
+        self.channels: dict[tuple[str, str, int], ChannelRow] = {}
         tap.listen(VmExit, self._exit)
         tap.listen(MsrAccess, self._msr)
         tap.listen(Hypercall, self._hypercall)
@@ -57,12 +93,24 @@ class Statistics:
     def _timer(self, event: TimerExpired) -> None:
         self.timers[event.timer] += 1
 
-    def add_run(self, seconds: float, idle: Iterable[int], counters: dict[str, Any]) -> None:
+    def add_run(
+        self,
+        seconds: float,
+        idle: Iterable[int],
+        counters: dict[str, Any],
+        channels: Iterable[ChannelRow] = (),
+    ) -> None:
         """A machine ran for that time; `idle` has each processor's (100 ns), `counters` are its engine's."""
         self.seconds += seconds
         self.idle_seconds += sum(idle) / REFERENCE_HZ
         self.exceptions.update(counters["exceptions"])
         self.system_calls += counters["system_calls"]
+        for row in channels:
+            key = row.device, row.instance, row.index
+            if key in self.channels:
+                self.channels[key].add(row)
+            else:
+                self.channels[key] = row
 
     def as_json(self) -> str:
         """Everything, for programs; times in seconds."""
@@ -76,6 +124,7 @@ class Statistics:
             "timers": self.timers,
             "exceptions": {exception(vector): n for vector, n in sorted(self.exceptions.items())},
             "system_calls": self.system_calls,
+            "channels": [asdict(row) for row in self.channels.values()],
         }
         return json.dumps(data, indent=2)
 
@@ -103,6 +152,26 @@ class Statistics:
         if self.system_calls:
             faults.append(("SYSCALL", self.system_calls))
         yield "Exceptions and system calls", _table(("what", "count"), faults)
+
+        columns = (
+            "channel",
+            "version",
+            "opened",
+            "packets in",
+            "out",
+            "bytes in",
+            "out",
+            "signals in",
+            "out",
+        )
+        rows = (self._channel_row(row) for row in self.channels.values())
+        yield "Channels, seen from the host", _table((*columns, "µs a packet"), rows)
+
+    @staticmethod
+    def _channel_row(row: ChannelRow) -> tuple[object, ...]:
+        name = row.device + (f" {row.index}" if row.index else "") + (" (failed)" if row.failed else "")
+        counts = row.packets_in, row.packets_out, row.bytes_in, row.bytes_out, row.signals_in, row.signals_out
+        return name, row.version, row.opened, *counts, f"{row.mean_us:.1f}"
 
     def _exit_rows(self) -> Iterator[tuple[object, ...]]:
         rows = sorted(self.exits.items(), key=lambda item: -item[1][1])

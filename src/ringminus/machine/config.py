@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ringminus.errors import ConfigError
 from ringminus.memory import GIB, MIB
+from ringminus.vmbus.device import Device
 
 SMALLEST_MEMORY = 64 * MIB
 LARGEST_MEMORY = 8 * GIB
@@ -14,14 +16,41 @@ DEFAULT_MEMORY = 512 * MIB
 UNITS = {"": 1, "K": 1 << 10, "M": MIB, "G": GIB}
 
 
+SCSI, IDE = "scsi", "ide"
+BUSES = (SCSI, IDE)
+# as many as Hyper-V has
+CONTROLLERS = {SCSI: 4, IDE: 2}
+PLACES = {SCSI: 64, IDE: 2}
+
+
+@dataclass(frozen=True, slots=True)
+class DiskConfig:
+    """A disk or a DVD drive; `controller` and `place` (a LUN, or master and slave) are chosen when None.
+
+    A DVD drive may be empty: `path` is None then.
+    """
+
+    path: Path | None
+    dvd: bool = False
+    read_only: bool = False
+    format: str | None = None
+    sector_size: int | None = None
+    bus: str = SCSI
+    controller: int | None = None
+    place: int | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class MachineConfig:
-    """A machine to build: `memory` in bytes, the rest as on the command line."""
+    """A machine to build: `memory` in bytes, the rest as on the command line. `devices` are classes of
+    synthetic devices beside ours; each is made anew with the machine."""
 
     kernel: Path
     initrd: Path | None = None
     command_line: str = ""
     memory: int = DEFAULT_MEMORY
+    disks: tuple[DiskConfig, ...] = ()
+    devices: tuple[Callable[[], Device], ...] = ()
 
 
 def parse_memory(text: str) -> int:
@@ -36,3 +65,34 @@ def parse_memory(text: str) -> int:
     if size % MIB:
         raise ConfigError(f"{text} of memory is not a whole number of MiB")
     return size
+
+
+def parse_disk(text: str, *, dvd: bool = False) -> DiskConfig:
+    """`FILE[,OPTION…]` as on the command line; raises `ConfigError`.
+
+    Options: `ro`, `format=NAME`, `sector=BYTES`, `bus=scsi|ide`, `controller=N`, `lun=N`. A comma of the
+    file's name is doubled.
+    """
+    name, *options = text.replace(",,", "\0").split(",")
+    if not name and not dvd:
+        raise ConfigError(f"--disk {text}: name a file first, such as --disk root.vhdx,ro")
+    config = DiskConfig(Path(name.replace("\0", ",")) if name else None, dvd, read_only=dvd)
+    for option in options:
+        config = _with_option(config, option, text)
+    return config
+
+
+def _with_option(config: DiskConfig, option: str, text: str) -> DiskConfig:
+    key, _, value = option.partition("=")
+    if key in ("ro", "readonly") and not value:
+        return replace(config, read_only=True)
+    if key == "format" and value:
+        return replace(config, format=value)
+    if key == "bus" and value in BUSES and not config.dvd:
+        return replace(config, bus=value)
+    numbers = {"controller": "controller", "lun": "place", "sector": "sector_size"}
+    if key in numbers and value.isascii() and value.isdigit():
+        return replace(config, **{numbers[key]: int(value)})
+    raise ConfigError(
+        f"{option!r} in {text!r}: say ro, format=NAME, sector=BYTES, bus=scsi or bus=ide, controller=N, lun=N"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -12,12 +13,15 @@ from ringminus.machine.chipset.power import RESET_CODE, RESET_VECTOR, AcpiPower,
 from ringminus.machine.chipset.rtc import Rtc
 from ringminus.machine.chipset.serial import COM1, COM1_IRQ, Serial
 from ringminus.machine.config import MachineConfig
-from ringminus.machine.loader.image import load_kernel
+from ringminus.machine.loader.image import KernelImage, load_kernel
 from ringminus.machine.loader.linux import load_linux
 from ringminus.machine.memory_map import MemoryMap
+from ringminus.machine.services import DeviceServices, HostThreads
+from ringminus.machine.storage import build_storage
 from ringminus.memory import GuestMemory
 from ringminus.tap import Tap
 from ringminus.vmbus.bus import VmBus
+from ringminus.vmbus.device import Device
 
 
 class Machine:
@@ -32,6 +36,15 @@ class Machine:
     ) -> None:
         self.config = config
         image = load_kernel(config.kernel)
+        self.storage = build_storage(config.disks)
+        try:
+            self._build(image, console, tap)
+        except BaseException:
+            self.storage.close()
+            raise
+
+    def _build(self, image: KernelImage, console: Callable[[bytes], None], tap: Tap | None) -> None:
+        config = self.config
         self.memory = GuestMemory(config.memory)
         self.tap = Tap() if tap is None else tap
         self.engine = SoftwareEngine(self.memory, self.tap)
@@ -40,8 +53,11 @@ class Machine:
         self.on_reset: Callable[[str], None] = _nothing
         self.partition.on_reset = lambda: self.on_reset("reset MSR")
         self._attach_chipset(console)
-        self.vmbus = VmBus(self.partition)
         memory_map = MemoryMap(self.memory.regions)
+        self.threads = HostThreads()
+        self.vmbus = VmBus(self.partition)
+        for device in (*self.storage.devices, *(make() for make in config.devices)):
+            self.attach(device)
         tables = build_tables(memory_map, self.partition.vp_count)
         for gpa, table in tables.tables:
             self.memory.write(gpa, table)
@@ -67,6 +83,10 @@ class Machine:
             for first, count in device.ranges:
                 ports.register(first, count, device)
 
+    def attach(self, device: Device) -> None:
+        """Put a synthetic device on the bus; a guest that is connected finds it at once."""
+        self.vmbus.add(device, DeviceServices(self.partition, self.threads))
+
     def type(self, data: bytes) -> int:
         """Console input; gives how many bytes were taken."""
         return self.serial.receive(data)
@@ -76,8 +96,12 @@ class Machine:
         self.serial.flush()
 
     def close(self) -> None:
-        """Give the processor and the memory back."""
-        self.engine.close()
+        """Give everything back; what the guest has written is on its disks then."""
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.engine.close)
+            stack.callback(self.storage.close)
+            stack.callback(self.threads.close)
+            stack.callback(self.vmbus.close)
 
 
 def _nothing(*_: object) -> None:

@@ -20,7 +20,7 @@ THREADS = 16
 
 
 class HostThreads:
-    """The pool of one machine. Before `bind` and after `unbind` there is no loop, and work is done at once."""
+    """The pool of one machine. Without a loop (before `bind`, after `unbind`) work is done at once."""
 
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
@@ -31,6 +31,10 @@ class HostThreads:
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
         """Results come back on `loop` from now on."""
         self._loop = loop
+
+    def unbind(self) -> None:
+        """The loop ends; who wants the results of work that runs has to `drain`."""
+        self._loop = None
 
     def submit(self, owner: DeviceServices, work: Callable[[], Any]) -> Future[Any]:
         """Start `work`."""
@@ -59,7 +63,7 @@ class HostThreads:
 
     def close(self) -> None:
         """Wait for the work that runs; its results reach nobody."""
-        self._loop = None
+        self.unbind()
         if self._pool is not None:
             self._pool.shutdown()
             self._pool = None

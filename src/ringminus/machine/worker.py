@@ -76,6 +76,7 @@ class Worker:
         self._processor.set_wake(self._awake.set)
         self._timers.on_earlier = self._deadline_moved
         self._loop.add_reader(self._alarm.fd, self._alarm_rang)
+        machine.threads.bind(self._loop)
 
     def _alarm_rang(self) -> None:
         self._alarm.clear()
@@ -179,6 +180,7 @@ class Worker:
     def _disconnect(self) -> None:
         if self._crash_end is not None:
             self._crash_end.cancel()
+        self.machine.threads.unbind()
         self._timers.on_earlier = None
         self._processor.set_wake(None)
         self._loop.remove_reader(self._alarm.fd)

@@ -1,64 +1,328 @@
-"""The bus on a partition: binds the control plane to its ports and to the SynIC."""
+"""The bus on a partition: devices on one side, the guest's driver on the other.
+
+The control plane decides what happens; this module lets it happen: messages go out by the SynIC, rings are
+made on guest memory, doorbells are bound to channels, devices are told.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from ringminus.errors import GuestError
 from ringminus.hypervisor.partition import Partition
-from ringminus.hypervisor.ports import MessagePort
+from ringminus.hypervisor.ports import EventPort, MessagePort
 from ringminus.hypervisor.status import HvStatus
+from ringminus.memory import PAGE_SIZE
+from ringminus.tap import BusMessage
+from ringminus.vmbus import actions
+from ringminus.vmbus.actions import Action, OpenRequest
+from ringminus.vmbus.channel import Counters, OpenChannel
 from ringminus.vmbus.control import ControlPlane
+from ringminus.vmbus.device import Device, Services
+from ringminus.vmbus.gpa import GpaRange
+from ringminus.vmbus.messages import MESSAGES
+from ringminus.vmbus.monitor import MONITORS, Monitor, Watch
+from ringminus.vmbus.offers import Offer
+from ringminus.vmbus.ring import IncomingRing, OutgoingRing
 from ringminus.vmbus.wire import (
     MESSAGE_CONNECTION_ID,
     MESSAGE_CONNECTION_ID_4,
-    MESSAGE_SINT,
     VMBUS_MESSAGE_TYPE,
+    MessageHeader,
 )
 
 log = logging.getLogger(__name__)
+CONNECTION_REFUSED = 0xC0000236  # STATUS_CONNECTION_REFUSED
+# answers that may wait until the guest takes them, and when to try again (100 ns)
+OUTBOX_LIMIT = 1024
+RETRY_AFTER = 10_000
+
+
+@dataclass(slots=True)
+class Slot:
+    """An offer and what stands behind it; `index` is 0 for a device's primary channel."""
+
+    device: Device
+    index: int
+    monitor_id: int | None = None
+    relid: int = 0
+    channel: OpenChannel | None = None
+    request: OpenRequest | None = None
+    opened: int = 0
+    failed: int = 0
+    past: Counters = field(default_factory=Counters)
+
+    def counters(self) -> Counters:
+        """What passed on all of its openings."""
+        total = replace(self.past)
+        if self.channel is not None:
+            total.add(self.channel.counters)
+        return total
 
 
 class VmBus:
-    """The guest's side of the bus posts to connections 1 and 4; ours answers with SynIC messages to SINT 2.
+    """The guest's side posts to connections 1 and 4; ours answers with SynIC messages.
 
     What breaks the protocol is counted in `refused`, logged and dropped. So are, in `lost`, answers that the
-    guest has no place for, by the status that says why.
+    guest has no place for, by the status that says why. `timed` makes channels measure their time,
+    `last_version` is the latest that a guest negotiated.
     """
 
-    def __init__(self, partition: Partition) -> None:
+    def __init__(self, partition: Partition, monitor_pages: tuple[int, int] | None = None) -> None:
         self._partition = partition
-        self.control = ControlPlane()
+        self._memory = partition.memory
+        self.control = ControlPlane(partition.memory.is_ram, partition.vp_count, monitor_pages)
         self.refused: Counter[str] = Counter()
         self.lost: Counter[str] = Counter()
+        self.failures: Counter[str] = Counter()
+        self.timed = False
+        self.last_version = 0
+        self._slots: dict[int, Slot] = {}
+        self._outbox: deque[actions.Send] = deque()
+        self._monitor = Monitor(partition.memory, partition.timers, partition.clock)
+        self._retry = partition.timers.timer(self._post)
+        self._handlers: dict[type[Action], Callable[[Any], list[Action] | None]] = {
+            actions.Send: self._send,
+            actions.Connected: self._connected,
+            actions.OpenRequested: self._open,
+            actions.Closed: self._close,
+            actions.Retargeted: self._retarget,
+            actions.MonitorPages: lambda action: self._monitor.set_page(action.child_to_parent),
+            actions.Released: self._release,
+            actions.TlConnect: self._refuse_connection,
+        }
         port = MessagePort(self._receive)
         for connection in (MESSAGE_CONNECTION_ID, MESSAGE_CONNECTION_ID_4):
             partition.connections.connect(connection, port)
 
+    # ------------------------------------------------------------ devices
+
+    def add(self, device: Device, services: Services) -> None:
+        """Offer a device to the guest, now or when it connects."""
+        device.attach(services, self)
+        monitor_id = self._free_monitor() if device.monitored else None
+        key, made = self.control.offer(_offer(device, monitor_id))
+        self._slots[key] = Slot(device, 0, monitor_id)
+        self._act(made)
+
+    def rescind(self, device: Device) -> None:
+        """Take a device out of the guest; it is gone for good when the guest has let go of it."""
+        self._act(self.control.rescind(self._key(device, 0)))
+
+    def offer_subchannels(self, device: Device, count: int) -> None:
+        """Offer sub-channels 1 … `count` of a device; those that are offered already stay as they are."""
+        primary = self._key(device, 0)
+        there = {slot.index for slot in self._slots.values() if slot.device is device}
+        for index in range(1, count + 1):
+            if index not in there:
+                key, made = self.control.offer_subchannel(primary, index)
+                self._slots[key] = Slot(device, index)
+                self._act(made)
+
+    def devices(self) -> list[Device]:
+        """All that are offered."""
+        return [slot.device for slot in self._slots.values() if slot.index == 0]
+
+    def slots(self) -> Iterator[Slot]:
+        """Every offer with what happened on it."""
+        return iter(self._slots.values())
+
+    def _key(self, device: Device, index: int) -> int:
+        for key, slot in self._slots.items():
+            if slot.device is device and slot.index == index:
+                return key
+        raise ValueError(f"{device.title} is not on this bus")
+
+    def _free_monitor(self) -> int | None:
+        taken = {slot.monitor_id for slot in self._slots.values()}
+        return next((number for number in range(MONITORS) if number not in taken), None)
+
+    # ------------------------------------------------------------ messages
+
     def _receive(self, message_type: int, payload: bytes) -> HvStatus:
+        if len(self._outbox) >= OUTBOX_LIMIT:
+            return HvStatus.INSUFFICIENT_BUFFERS  # the guest does not take our answers: it has to wait
         try:
             if message_type != VMBUS_MESSAGE_TYPE:
                 raise GuestError(f"message type {message_type} is not the bus's")
-            answers = self.control.receive(payload)
+            if self._partition.tap.bus is not None:
+                self._tell(payload, to_guest=False)
+            made = self.control.receive(payload)
         except GuestError as error:
             self.refused[type(error).__name__] += 1
             log.info("VMBus message refused: %s", error)
             return HvStatus.SUCCESS
-        target = min(self.control.target_vp, len(self._partition.vps) - 1)
-        for answer in answers:
-            status = self._partition.vps[target].synic.post_message(MESSAGE_SINT, VMBUS_MESSAGE_TYPE, answer)
+        self._act(made)
+        return HvStatus.SUCCESS
+
+    def _act(self, made: list[Action]) -> None:
+        waiting = deque(made)
+        while waiting:
+            action = waiting.popleft()
+            handler = self._handlers.get(type(action))
+            if handler is not None:
+                waiting.extendleft(reversed(handler(action) or ()))
+
+    def _send(self, action: actions.Send) -> None:
+        self._outbox.append(action)
+        self._post(0)
+
+    def _post(self, _now: int) -> None:
+        """Post what waits, in order; the SynIC's own queue holds only so much."""
+        while self._outbox:
+            payload, target = self._outbox[0].payload, self._outbox[0].target
+            if target is None:
+                target = actions.MessageTarget(self.control.target_vp, self.control.message_sint)
+            synic = self._partition.vps[min(target.vp, len(self._partition.vps) - 1)].synic
+            status = synic.post_message(target.sint, VMBUS_MESSAGE_TYPE, payload)
+            if status is HvStatus.INSUFFICIENT_BUFFERS:
+                self._retry.arm(self._partition.clock.reference_time() + RETRY_AFTER)
+                return
+            self._outbox.popleft()
             if status is not HvStatus.SUCCESS:
                 # the guest chooses how often this happens, so it is no warning
                 self.lost[status.name] += 1
-                log.info("VMBus answer of type %d could not be sent: %s", answer[0], status.name)
-        return HvStatus.SUCCESS
+                log.info("VMBus answer of type %d could not be sent: %s", payload[0], status.name)
+            elif self._partition.tap.bus is not None:
+                self._tell(payload, to_guest=True)
 
-    def save(self) -> dict[str, Any]:
-        """The state as plain data."""
-        return self.control.save()
+    def _tell(self, payload: bytes, *, to_guest: bool) -> None:
+        tap = self._partition.tap
+        if tap.bus is not None and len(payload) >= MessageHeader.SIZE:
+            number = MessageHeader.unpack(payload).msgtype
+            name = MESSAGES[number].name if number in MESSAGES else f"{number:#x}"
+            now = self._partition.clock.reference_time()
+            tap.bus(BusMessage(now, self.control.target_vp, to_guest, name, payload))
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """The state that `save` gave."""
-        self.control.restore(state)
+    def _connected(self, action: actions.Connected) -> None:
+        self.last_version = action.version
+
+    # ------------------------------------------------------------ channels
+
+    def _open(self, action: actions.OpenRequested) -> list[Action]:
+        slot, request = self._slots[action.offer], action.request
+        try:
+            slot.channel = channel = self._make_channel(action.offer, slot, request)
+            slot.request, slot.relid = request, request.relid
+            slot.device.opened(channel)
+            if not channel.alive:
+                raise GuestError("it failed while it was opened")
+        except (GuestError, ValueError) as error:
+            log.info("%s: channel %d refused: %s", slot.device.title, request.relid, error)
+            self.refused["open"] += 1
+            self._drop(slot)
+            return self.control.open_result(action.offer, False)
+        slot.opened += 1
+        return self.control.open_result(action.offer, True)
+
+    def _make_channel(self, key: int, slot: Slot, request: OpenRequest) -> OpenChannel:
+        rings = self._rings(request)
+        relid = request.relid
+        channel = OpenChannel(
+            device=slot.device,
+            index=slot.index,
+            relid=relid,
+            version=self.control.version or 0,
+            user_data=request.user_data,
+            memory=self._memory,
+            rings=rings,
+            tap=self._partition.tap,
+            now=self._partition.clock.reference_time,
+            interrupt=self._interrupt(request),
+            failed=partial(self._failed, slot),
+            gpadl=partial(self._ranges, key),
+        )
+        channel.timed = self.timed
+        self._partition.connections.connect(request.connection_id, EventPort(channel.doorbell))
+        if slot.monitor_id is not None:
+            self._monitor.watch(slot.monitor_id, Watch(request.connection_id, channel.doorbell))
+        log.debug("%s: channel %d opened", slot.device.title, relid)
+        return channel
+
+    def _rings(self, request: OpenRequest) -> tuple[IncomingRing, OutgoingRing]:
+        """The guest's ring to us comes first in the GPADL, ours to the guest from `downstream_offset` on."""
+        pages = request.gpadl.ranges[0]
+        total, split = pages.byte_count // PAGE_SIZE, request.downstream_offset_pages
+        return (
+            IncomingRing(self._memory, pages, 0, split),
+            OutgoingRing(self._memory, pages, split, total - split),
+        )
+
+    def _interrupt(self, request: OpenRequest) -> Callable[[], None]:
+        if request.target_vp is None:
+            return _nothing
+        signal = self._partition.vps[request.target_vp].synic.signal_event
+        return partial(_discard, signal, self.control.message_sint, request.event_flag)
+
+    def _ranges(self, key: int, handle: int) -> tuple[GpaRange, ...]:
+        return self.control.gpadl(key, handle).ranges
+
+    def _failed(self, slot: Slot, reason: str) -> None:
+        slot.failed += 1
+        self.failures[slot.device.title] += 1
+        log.info("%s: channel %d failed: %s", slot.device.title, slot.relid, reason)
+
+    def _close(self, action: actions.Closed) -> None:
+        self._drop(self._slots[action.offer])
+
+    def _drop(self, slot: Slot) -> None:
+        channel, request = slot.channel, slot.request
+        slot.channel = slot.request = None
+        if request is not None:
+            self._partition.connections.disconnect(request.connection_id)
+        if slot.monitor_id is not None:
+            self._monitor.forget(slot.monitor_id)
+        if channel is not None:
+            channel.close()
+            slot.past.add(channel.counters)
+
+    def _retarget(self, action: actions.Retargeted) -> None:
+        slot = self._slots[action.offer]
+        if slot.channel is not None and slot.request is not None:
+            slot.request = replace(slot.request, target_vp=action.target_vp)
+            slot.channel.retarget(self._interrupt(slot.request))
+
+    def _release(self, action: actions.Released) -> None:
+        """The guest has let go of a rescinded offer."""
+        slot = self._slots.pop(action.offer, None)
+        if slot is not None and slot.index == 0:
+            slot.device.close()
+
+    def _refuse_connection(self, action: actions.TlConnect) -> list[Action]:
+        """Nobody listens for sockets."""
+        return self.control.tl_connect_result(action.endpoint, action.service, CONNECTION_REFUSED)
+
+    # ------------------------------------------------------------ state
+
+    def close(self) -> None:
+        """The machine ends: every channel is closed, then every device."""
+        for slot in self._slots.values():
+            self._drop(slot)
+        for device in self.devices():
+            device.close()
+
+
+def _offer(device: Device, monitor_id: int | None) -> Offer:
+    return Offer(
+        interface=device.interface,
+        instance=device.instance,
+        flags=device.flags,
+        pipe_mode=device.pipe_mode,
+        user_defined=device.user_defined(),
+        mmio_megabytes=device.mmio_megabytes,
+        subchannel_index=0,
+        monitor_id=monitor_id,
+    )
+
+
+def _nothing() -> None:
+    """The guest wants no interrupts."""
+
+
+def _discard(signal: Callable[[int, int], HvStatus], sint: int, flag: int) -> None:
+    signal(sint, flag)

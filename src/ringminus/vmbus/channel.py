@@ -11,7 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 from ringminus.errors import GuestError
@@ -43,6 +43,11 @@ class Counters:
     signals_in: int = 0
     signals_out: int = 0
     ns: int = 0
+
+    def add(self, other: Counters) -> None:
+        """Count what `other` counted, too."""
+        for one in fields(self):
+            setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
 
 
 class Waiting(NamedTuple):
@@ -230,6 +235,10 @@ class OpenChannel:
     def _signal(self) -> None:
         self.counters.signals_out += 1
         self._interrupt()
+
+    def retarget(self, interrupt: Callable[[], None]) -> None:
+        """Signal the guest this way from now on."""
+        self._interrupt = interrupt
 
     # ------------------------------------------------------------ the end
 
