@@ -115,9 +115,16 @@ def _open_vhdx(path: Path, read_only: bool) -> Disk:
     return open_vhdx(path, read_only=read_only)
 
 
+def _open_vhd(path: Path, read_only: bool) -> Disk:
+    from ringminus.disks.vhd import open_vhd
+
+    return open_vhd(path, read_only)
+
+
 FORMATS: dict[str, Callable[[Path, bool], Disk]] = {
     "raw": _open_raw,
     "iso": _open_iso,
+    "vhd": _open_vhd,
     "vhdx": _open_vhdx,
 }
 
