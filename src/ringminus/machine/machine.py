@@ -18,7 +18,7 @@ from ringminus.machine.loader.linux import load_linux
 from ringminus.machine.memory_map import MemoryMap
 from ringminus.machine.services import DeviceServices, HostThreads
 from ringminus.machine.storage import build_storage
-from ringminus.memory import GuestMemory
+from ringminus.memory import PAGE_SIZE, GuestMemory
 from ringminus.tap import Tap
 from ringminus.vmbus.bus import VmBus
 from ringminus.vmbus.device import Device
@@ -55,7 +55,8 @@ class Machine:
         self._attach_chipset(console)
         memory_map = MemoryMap(self.memory.regions)
         self.threads = HostThreads()
-        self.vmbus = VmBus(self.partition)
+        pages = memory_map.monitor_pages
+        self.vmbus = VmBus(self.partition, (pages.gpa, pages.gpa + PAGE_SIZE))
         for device in (*self.storage.devices, *(make() for make in config.devices)):
             self.attach(device)
         tables = build_tables(memory_map, self.partition.vp_count)

@@ -1,7 +1,7 @@
 """Where everything of a machine is in guest-physical memory.
 
 0x00000500  GDT, boot parameters, stack, page tables, command line (see loader.linux.BootLayout)
-0x0009fc00  reserved, as a PC's extended BIOS data area
+0x0009d000  reserved: the monitor pages that the bus offers, and a PC's extended BIOS data area
 0x000e0000  ACPI tables, up to 1 MiB
 1 MiB       RAM, up to 3 GiB
 0xe0000000  MMIO for VMBus devices that need 32-bit addresses
@@ -23,7 +23,7 @@ from ringminus.machine.loader.wire import E820_ACPI, E820_RAM, E820_RESERVED, Bo
 from ringminus.memory import GIB, HIGH_RAM_BASE, MIB, PAGE_SIZE, Region
 
 SMALLEST_RAM = 2 * MIB
-EBDA_BASE = 0x9FC00
+MONITOR_PAGES_BASE = 0x9D000
 VIDEO_BASE = 0xA0000
 ACPI_BASE = 0xE0000
 LOW_MMIO_BASE = 0xE0000000
@@ -62,6 +62,11 @@ class MemoryMap:
         return Area("ACPI tables", ACPI_BASE, MIB - ACPI_BASE)
 
     @property
+    def monitor_pages(self) -> Area:
+        """RAM that the guest does not use: the bus's page of notifications to the guest, and to us."""
+        return Area("monitor pages", MONITOR_PAGES_BASE, 2 * PAGE_SIZE)
+
+    @property
     def low_mmio(self) -> Area:
         """The window for VMBus devices below 4 GiB."""
         return Area("low MMIO", LOW_MMIO_BASE, IOAPIC_BASE - LOW_MMIO_BASE)
@@ -96,10 +101,10 @@ class MemoryMap:
 
     def e820(self) -> list[E820Entry]:
         """The map as the guest is told, in order."""
-        low = self.regions[0]
+        low, reserved = self.regions[0], self.monitor_pages.gpa
         entries = [
-            E820Entry(address=0, size=EBDA_BASE),
-            E820Entry(address=EBDA_BASE, size=VIDEO_BASE - EBDA_BASE, type=E820_RESERVED),
+            E820Entry(address=0, size=reserved),
+            E820Entry(address=reserved, size=VIDEO_BASE - reserved, type=E820_RESERVED),
             E820Entry(address=self.acpi_tables.gpa, size=self.acpi_tables.size, type=E820_ACPI),
             E820Entry(address=MIB, size=low.size - MIB),
         ]

@@ -69,8 +69,8 @@ def test_the_table_for_the_guest_is_sorted_and_adds_up(size: int) -> None:
 def test_512_mib_in_full() -> None:
     entries = [(e.address, e.size, e.type) for e in MemoryMap(regions(512 * MIB)).e820()]
     assert entries == [
-        (0, 0x9FC00, E820_RAM),
-        (0x9FC00, 0x400, E820_RESERVED),
+        (0, 0x9D000, E820_RAM),
+        (0x9D000, 0x3000, E820_RESERVED),
         (0xE0000, 0x20000, E820_ACPI),
         (MIB, 511 * MIB, E820_RAM),
     ]
@@ -86,3 +86,12 @@ def test_the_high_window_follows_ram(size: int, base: int) -> None:
 def test_a_machine_without_extended_memory_is_refused() -> None:
     with pytest.raises(ConfigError, match="at least 2 MiB"):
         MemoryMap(regions(MIB))
+
+
+def test_the_monitor_pages_are_ram_that_the_guest_is_told_not_to_use() -> None:
+    layout = MemoryMap(regions(512 * MIB))
+    pages = layout.monitor_pages
+    (holder,) = [e for e in layout.e820() if e.address <= pages.gpa < e.address + e.size]
+    assert holder.type == E820_RESERVED
+    assert pages.end <= holder.address + holder.size
+    assert all(area.end <= pages.gpa or area.gpa >= pages.end for area in layout.boot_areas())
