@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 from layout.comparison import Same, SameNumbers
 from ringminus.hypervisor import wire
 from ringminus.wire import Struct
@@ -88,7 +90,7 @@ NUMBERS: tuple[SameNumbers, ...] = (
 _NO_TYPE = "Linux puts the input together in registers or reads the answer as a number"
 _NOT_CALLED = "this kernel makes no such hypercall; source: TLFS"
 
-NOT_IN_LINUX: dict[type[Struct], str] = {
+NOT_IN_LINUX: dict[type[Struct] | ModuleType, str] = {
     wire.RegisterBlock: "registers, no memory",
     wire.SignalEventInput: _NO_TYPE,
     wire.NotifyLongSpinWaitInput: _NOT_CALLED,

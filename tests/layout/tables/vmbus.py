@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 from layout.comparison import Same, SameNumbers
 from ringminus.vmbus import ring_wire, wire
 from ringminus.vmbus.messages import MESSAGES
@@ -147,7 +149,7 @@ NUMBERS = (
 
 _OPENVMM = "Linux has no type for it; source: OpenVMM, vmbus_core/src/protocol.rs"
 
-NOT_IN_LINUX: dict[type[Struct], str] = {
+NOT_IN_LINUX: dict[type[Struct] | ModuleType, str] = {
     wire.TargetInfo: _OPENVMM,
     wire.OpenReservedChannel: _OPENVMM,
     wire.CloseReservedChannel: _OPENVMM,
