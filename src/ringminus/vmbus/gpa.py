@@ -22,9 +22,7 @@ class GpaRange:
     __slots__ = ("byte_count", "byte_offset", "pfns")
 
     def __init__(self, byte_count: int, byte_offset: int, pfns: Sequence[int]) -> None:
-        if byte_offset > PAGE_MASK:
-            raise BadRange(f"a range begins {byte_offset} bytes into a page of {PAGE_SIZE}")
-        if byte_offset + byte_count > len(pfns) << PAGE_SHIFT:
+        if byte_offset > PAGE_MASK or byte_offset + byte_count > len(pfns) << PAGE_SHIFT:
             raise BadRange(f"{byte_count} bytes at {byte_offset} in {len(pfns)} pages")
         self.byte_count = byte_count
         self.byte_offset = byte_offset
@@ -33,6 +31,8 @@ class GpaRange:
     def extents(self, offset: int = 0, length: int | None = None) -> list[tuple[int, int]]:
         """(gpa, bytes) of the part from `offset` on, neighbouring pages joined; raises `BadRange`."""
         length = self.byte_count - offset if length is None else length
+        if len(self.pfns) == 1 and not offset and 0 < length <= self.byte_count:
+            return [((self.pfns[0] << PAGE_SHIFT) + self.byte_offset, length)]
         if offset < 0 or length < 0 or offset + length > self.byte_count:
             raise BadRange(f"{length} bytes at {offset} in a range of {self.byte_count}")
         position = self.byte_offset + offset

@@ -16,9 +16,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ringminus.errors import GuestError
-from ringminus.memory import PAGE_SIZE, GuestMemory
+from ringminus.memory import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE, GuestMemory
 from ringminus.vmbus.device import Packet
-from ringminus.vmbus.gpa import BadRange, GpaRange
+from ringminus.vmbus.gpa import GpaRange
 from ringminus.vmbus.ring_wire import (
     DESCRIPTOR,
     DESCRIPTOR_SIZE,
@@ -43,7 +43,7 @@ GPA_DIRECT, XFER_PAGES = PacketType.DATA_USING_GPA_DIRECT, PacketType.DATA_USING
 KINDS = {int(kind): kind for kind in PacketType}
 RANGES_AT = GpaDirectHeader.SIZE
 RANGE_COUNT_AT = GpaDirectHeader.offset_of("range_count")
-PFNS_AT = RANGES_AT + RANGE_HEADER.size
+RANGE_HEADER_SIZE = RANGE_HEADER.size
 TRANSFERS_AT = TransferPageHeader.SIZE
 LARGEST_PACKET = 0xFFFF * UNIT
 
@@ -210,21 +210,18 @@ def _gpa_ranges(data: memoryview, base: int, header: int) -> list[GpaRange]:
         raise RingCorrupt(f"a GPA-direct packet with a header of {header} bytes")
     (count,) = RANGE_COUNT.unpack_from(data, base + RANGE_COUNT_AT)
     position, end = base + RANGES_AT, base + header
-    if not 0 < count <= (header - RANGES_AT) // RANGE_HEADER.size:
+    if not 0 < count <= (header - RANGES_AT) // RANGE_HEADER_SIZE:
         raise RingCorrupt(f"{count} ranges in a header of {header} bytes")
     ranges = []
     for _ in range(count):
-        if position + RANGE_HEADER.size > end:
+        if position + RANGE_HEADER_SIZE > end:
             raise RingCorrupt(f"the range at byte {position - base} of a header of {header} bytes")
         length, offset = RANGE_HEADER.unpack_from(data, position)
-        position += RANGE_HEADER.size
-        pages = offset + length + PAGE_SIZE - 1 >> 12
-        if position + 8 * pages > end:
-            raise RingCorrupt(f"a range of {pages} pages in a header of {header} bytes")
-        try:
-            ranges.append(GpaRange(length, offset, page_numbers(pages).unpack_from(data, position)))
-        except BadRange as error:
-            raise RingCorrupt(str(error)) from None
+        position += RANGE_HEADER_SIZE
+        pages = offset + length + PAGE_MASK >> PAGE_SHIFT
+        if offset > PAGE_MASK or position + 8 * pages > end:
+            raise RingCorrupt(f"a range of {pages} pages from byte {offset} on in a header of {header} bytes")
+        ranges.append(GpaRange(length, offset, page_numbers(pages).unpack_from(data, position)))
         position += 8 * pages
     return ranges
 
