@@ -1,14 +1,20 @@
-"""The demo guest, built once, and a way to run it."""
+"""The demo guest, built once, and ways to run it."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from ringminus.errors import HostError
 from ringminus.guest.build import GuestImage, build
+from ringminus.machine.config import DiskConfig
+from ringminus.tap import Tap
+from ringminus.vmbus.device import Device
 from support.command import Run, RunGuest, kernel_words, run_command
+from support.guest_programs import guest_programs
+from support.live_guest import RunLive, Scenario, Setup, T, run_live
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -31,5 +37,27 @@ def run_guest(guest_options: list[str]) -> RunGuest:
     def run(*options: str, script: str | None = None, words: str = "", timeout: float = 120) -> Run:
         arguments = ["run", *guest_options, "--console", "stdio", "--append", kernel_words(script, words)]
         return run_command(*arguments, *options, timeout=timeout)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def program_guest(demo_guest: GuestImage) -> GuestImage:
+    """The demo guest with the programs of tests/guest/programs in its /bin."""
+    return build(REPOSITORY / ".cache" / "guest-programs", extra=guest_programs())
+
+
+@pytest.fixture(scope="session")
+def live_guest(program_guest: GuestImage) -> RunLive:
+    def run(
+        scenario: Scenario[T],
+        *,
+        devices: Sequence[Device] = (),
+        disks: Sequence[DiskConfig] = (),
+        words: str = "quiet",
+        tap: Tap | None = None,
+        timeout: float = 120,
+    ) -> T:
+        return run_live(scenario, Setup(program_guest, devices, disks, words, tap=tap), timeout)
 
     return run
