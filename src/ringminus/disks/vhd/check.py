@@ -82,9 +82,8 @@ def _check_table(file: HostFile, table: BlockTable, repair: bool) -> list[Findin
     if dropped:
         table.write(dropped)
         file.flush()
-    unused = size - SECTOR - sum(end - begin for begin, end in table.occupied())
-    span = table.bitmap_size + table.block_size
-    if unused >= span and not findings:
+    unused = table.unused_space(size - SECTOR)
+    if unused and not findings:
         message = f"{unused} bytes of the file hold nothing: ringminus disk compact gives them back"
         findings.append(Finding(Severity.LEAK, message))
     return findings

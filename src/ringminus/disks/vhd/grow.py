@@ -6,17 +6,7 @@ from ringminus.disks.files import HostFile
 from ringminus.disks.vhd.blocks import Blocks
 from ringminus.disks.vhd.footer import sealed, set_size
 from ringminus.disks.vhd.table import BlockTable, empty_table
-from ringminus.disks.vhd.wire import BAT_ENTRY_SIZE, SECTOR, DynamicHeader, Footer
-
-
-def _room(table: BlockTable) -> int:
-    """How many entries the table can have where it is, up to the first thing behind it."""
-    starts = [begin for begin, _ in table.reserved] + [
-        place - table.bitmap_size for place in table.data_offsets() if place
-    ]
-    behind = min((start for start in starts if start > table.offset), default=0)
-    used = -(-table.capacity * BAT_ENTRY_SIZE // SECTOR) * SECTOR
-    return (max(used, behind - table.offset) if behind else used) // BAT_ENTRY_SIZE
+from ringminus.disks.vhd.wire import BAT_ENTRY_SIZE, DynamicHeader, Footer
 
 
 def grow(file: HostFile, footer: Footer, header: DynamicHeader, blocks: Blocks, size: int) -> None:
@@ -31,11 +21,12 @@ def grow(file: HostFile, footer: Footer, header: DynamicHeader, blocks: Blocks, 
         table = bytearray(empty_table(needed))
         stored = file.read_at(old.offset, len(old.entries) * BAT_ENTRY_SIZE)
         table[: len(stored)] = stored
-        if needed <= _room(old):
+        if len(table) <= len(empty_table(old.capacity)):
             offset = old.offset
             file.write_at(offset + len(stored), table[len(stored) :])
         else:
-            # the old table's place stays unused; it is at most 4 MiB
+            # not into the space behind the old table, even if it is free: a call may be writing to a block
+            # that gave it up. The old table's place stays unused; it is at most 4 MiB
             offset = blocks.append(bytes(table))
         file.flush()
         header.table_offset, header.max_table_entries = offset, needed

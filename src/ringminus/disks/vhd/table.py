@@ -69,6 +69,12 @@ class BlockTable:
         starts = [entry * SECTOR for entry in self.entries if entry != UNUSED_ENTRY]
         return sorted([*self.reserved, *((start, start + span) for start in starts)])
 
+    def unused_space(self, end_of_file: int) -> int:
+        """Bytes of gaps that are large enough for a block."""
+        occupied = [*self.occupied(), (end_of_file, end_of_file)]
+        gaps = (begin - end for (_, end), (begin, _) in pairwise(occupied))
+        return sum(gap for gap in gaps if gap >= self.bitmap_size + self.block_size)
+
     def data_offsets(self) -> array[int]:
         """For each block the place of its data in bytes, 0 for none."""
         gap = self.bitmap_size
