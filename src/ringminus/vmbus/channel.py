@@ -94,6 +94,7 @@ class OpenChannel:
         self._failed = failed
         self._backlog: deque[Waiting] = deque()
         self._owed = 0
+        self._held = False  # whether that many answers are owed that no more packets are taken
         self._inside = False
         self._alive = True
         # give room back to the guest within a long batch, too
@@ -117,6 +118,9 @@ class OpenChannel:
             if self._backlog:
                 self._send_backlog()
             self._drain()
+            # answers at the end of the batch have made room for more, and no signal will come for it
+            while self._held and self._owed < OWED_LIMIT and self._alive and not self._backlog:
+                self._drain()
         except GuestError as error:
             self.fail(str(error))
         finally:
@@ -151,6 +155,7 @@ class OpenChannel:
             if incoming.unpublished() > self._publish_at and incoming.publish():
                 self._signal()
         counters.packets_in += taken
+        self._held = self._owed >= OWED_LIMIT
         if taken and self._alive:
             device.drained(self)
 

@@ -276,6 +276,8 @@ class OutgoingRing(_Ring):
             raise RingCorrupt(f"READ_INDEX is {read} in a ring of {size} bytes")
         room = size - (write - read) if write >= read else read - write
         if room <= total:
+            if total >= size:
+                raise RingCorrupt(f"a packet of {total} bytes for a ring of {size}")
             raise RingFull(total)
         begin = DESCRIPTOR_SIZE + len(header)
         data = self._data.whole
