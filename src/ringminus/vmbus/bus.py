@@ -28,6 +28,7 @@ from ringminus.vmbus.gpa import GpaRange
 from ringminus.vmbus.messages import MESSAGES
 from ringminus.vmbus.monitor import MONITORS, Monitor, Watch
 from ringminus.vmbus.offers import Offer
+from ringminus.vmbus.refusals import Refusal, VmBusError
 from ringminus.vmbus.ring import IncomingRing, OutgoingRing
 from ringminus.vmbus.wire import (
     MESSAGE_CONNECTION_ID,
@@ -117,12 +118,15 @@ class VmBus:
     def offer_subchannels(self, device: Device, count: int) -> None:
         """Offer sub-channels 1 … `count` of a device; those that are offered already stay as they are."""
         primary = self._key(device, 0)
-        there = {slot.index for slot in self._slots.values() if slot.device is device}
         for index in range(1, count + 1):
-            if index not in there:
+            try:
                 key, made = self.control.offer_subchannel(primary, index)
-                self._slots[key] = Slot(device, index)
-                self._act(made)
+            except VmBusError as error:
+                if error.reason is Refusal.ALREADY_OPEN:
+                    continue
+                raise
+            self._slots[key] = Slot(device, index)
+            self._act(made)
 
     def devices(self) -> list[Device]:
         """All that are offered."""
