@@ -5,18 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 from uuid import UUID, uuid5
 
+from ringminus.devices.storage.ide import IdeDisk
+from ringminus.devices.storage.scsi import ScsiController
 from ringminus.disks.disk import Disk
 from ringminus.disks.open import open_disk
 from ringminus.errors import ConfigError
 from ringminus.machine.config import CONTROLLERS, PLACES, SCSI, DiskConfig
 from ringminus.vmbus.device import INSTANCES, Device
-
-if TYPE_CHECKING:
-    from ringminus.devices.storage.ide import IdeDisk
-    from ringminus.devices.storage.scsi import ScsiController
 
 
 @dataclass(slots=True)
