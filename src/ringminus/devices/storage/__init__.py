@@ -1,0 +1,1 @@
+"""Synthetic storage (storvsp.sys, vmsynthstor.dll): SCSI controllers, IDE disks, DVD drives."""
