@@ -208,32 +208,54 @@ def kill_while_writing(
             history.note(operation)
 
 
+class PowerLoss(BaseException):
+    """The host stops here."""
+
+
 class PowerlessFile(HostFile):
-    """A file whose host loses power: of what was written since the last flush, each sector may be lost."""
+    """A file whose host loses power at its `calls_left`th change or flush, by raising `PowerLoss`.
 
-    __slots__ = ("durable", "pending")
+    Then any sector that was written since the last flush may be lost; `after` is the file as it is found.
+    """
 
-    def __init__(self, path: Path | str, read_only: bool = False, locked: bool = True) -> None:
-        super().__init__(path, read_only, locked)
+    __slots__ = ("after", "calls_left", "durable", "pending", "source")
+
+    def __init__(self, path: Path | str, calls_left: int, source: random.Random) -> None:
+        super().__init__(path)
         self.durable = bytearray(Path(path).read_bytes())
         self.pending: list[tuple[int, bytes]] = []
+        self.calls_left = calls_left
+        self.source = source
+        self.after = b""
 
     def write(self, offset: int, buffers: Sequence[memoryview | bytes | bytearray]) -> None:
         data = b"".join(buffers)
         super().write(offset, [data])
-        for at in range(0, len(data), SECTOR):
-            self.pending.append((offset + at, data[at : at + SECTOR]))
+        self._remember(offset, data)
 
     def punch(self, offset: int, length: int) -> bool:
         done = super().punch(offset, length)
-        for at in range(0, length, SECTOR):
-            self.pending.append((offset + at, bytes(min(SECTOR, length - at))))
+        self._remember(offset, bytes(length))
         return done
 
     def flush(self) -> None:
         super().flush()
+        self._count()
         self._apply(self.durable, self.pending)
         self.pending.clear()
+
+    def _remember(self, offset: int, data: bytes) -> None:
+        pieces = [(offset + at, data[at : at + SECTOR]) for at in range(0, len(data), SECTOR)]
+        self.pending += pieces
+        self._count()
+
+    def _count(self) -> None:
+        self.calls_left -= 1
+        if self.calls_left == 0:
+            image, chance = bytearray(self.durable), self.source.random()
+            self._apply(image, [write for write in self.pending if self.source.random() < chance])
+            self.after = bytes(image)
+            raise PowerLoss
 
     @staticmethod
     def _apply(image: bytearray, writes: list[tuple[int, bytes]]) -> None:
@@ -241,9 +263,3 @@ class PowerlessFile(HostFile):
             if len(image) < offset:
                 image.extend(bytes(offset - len(image)))
             image[offset : offset + len(data)] = data
-
-    def after_power_loss(self, source: random.Random) -> bytes:
-        """The file as it may be found then."""
-        image, chance = bytearray(self.durable), source.random()
-        self._apply(image, [write for write in self.pending if source.random() < chance])
-        return bytes(image)

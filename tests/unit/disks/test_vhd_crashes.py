@@ -18,6 +18,7 @@ from support.disks import (
     MIB,
     History,
     PowerlessFile,
+    PowerLoss,
     everything,
     kill_while_writing,
     operations,
@@ -33,7 +34,7 @@ def make(directory: Path, kind: str) -> Path:
     if kind == "differencing":
         create_vhd(directory / "parent.vhd", SIZE, block_size=BLOCK)
         with open_disk(directory / "parent.vhd") as parent:
-            put(parent, MIB, b"p" * MIB)
+            put(parent, 0, b"p" * SIZE)
         create_vhd(path, parent=directory / "parent.vhd", block_size=BLOCK)
     else:
         create_vhd(path, SIZE, block_size=BLOCK)
@@ -54,23 +55,31 @@ def test_a_killed_process_leaves_all_that_was_flushed(tmp_path: Path, kind: str)
 
 
 @pytest.mark.parametrize("kind", ["dynamic", "differencing"])
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(15))
 def test_a_host_without_power_leaves_all_that_was_flushed(tmp_path: Path, kind: str, seed: int) -> None:
     path, source = make(tmp_path, kind), random.Random(seed)
     with open_disk(path, read_only=True) as disk:
-        before = everything(disk)
-    file = PowerlessFile(path)
+        history = History(everything(disk))
+    # at any moment, or during the nth flush, where order matters most
+    at_flush = source.randrange(1, 10) if seed % 2 else 0
+    file = PowerlessFile(path, 0 if at_flush else source.randrange(1, 300), source)
     found = find_footer(file)
     parent = open_vhd(tmp_path / "parent.vhd", read_only=True) if kind == "differencing" else None
     disk = DynamicVhd(file, found, read_header(file, found.footer), parent)
-    history = History(before)
     work = operations(seed, SIZE, BLOCK)
-    for _ in range(source.randrange(10, 120)):
-        operation = next(work)
-        operation.run(disk)
-        history.note(operation)
-    path.with_name("after.vhd").write_bytes(file.after_power_loss(source))
+    with pytest.raises(PowerLoss):
+        while True:
+            operation = next(work)
+            if operation.kind != "flush":
+                history.note(operation)
+            else:
+                at_flush -= 1
+                file.calls_left = source.randrange(1, 20) if at_flush == 0 else file.calls_left
+            operation.run(disk)
+            if operation.kind == "flush":
+                history.note(operation)
     disk.close()
+    path.with_name("after.vhd").write_bytes(file.after)
     with open_disk(path.with_name("after.vhd")) as after:
         history.settle(everything(after))
         put(after, 0, b"x" * MIB)
