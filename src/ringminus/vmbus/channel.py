@@ -99,6 +99,9 @@ class OpenChannel:
         self._alive = True
         # give room back to the guest within a long batch, too
         self._publish_at = self._incoming.size // 4
+        # a guest may give the same pages again, as we left them when its last channel failed
+        self._incoming.mask(False)
+        self._outgoing.wait_for(0)
 
     # ------------------------------------------------------------ from the guest
 
@@ -132,7 +135,7 @@ class OpenChannel:
     def _drain(self) -> None:
         incoming, device, counters = self._incoming, self.device, self.counters
         incoming.mask(True)
-        taken = 0
+        taken = False
         while self._alive and not self._backlog and self._owed < OWED_LIMIT:
             try:
                 packet = incoming.read()
@@ -142,7 +145,8 @@ class OpenChannel:
                     break
                 incoming.mask(True)
                 continue
-            taken += 1
+            taken = True
+            counters.packets_in += 1
             counters.bytes_in += len(packet.payload)
             if self._tap.packets is not None:
                 self._tell(False, packet.kind, packet.transaction_id, bytes(packet.payload), packet)
@@ -154,7 +158,6 @@ class OpenChannel:
                 device.packet(self, packet)
             if incoming.unpublished() > self._publish_at and incoming.publish():
                 self._signal()
-        counters.packets_in += taken
         self._held = self._owed >= OWED_LIMIT
         if taken and self._alive:
             device.drained(self)

@@ -14,7 +14,7 @@ from ringminus.vmbus.device import Channel, Packet
 from ringminus.vmbus.wire import Version
 from support.bus_bed import Bed, BrokenProtocol, Recorder, add, echo
 from support.bus_driver import GuestChannel, GuestDriver
-from support.guest_ring import READ_INDEX, WRITE_INDEX
+from support.guest_ring import INTERRUPT_MASK, PENDING_SEND_SIZE, READ_INDEX, WRITE_INDEX
 from support.hypervisor import MEMORY_SIZE
 
 SMALL = 2
@@ -138,6 +138,23 @@ def test_a_failed_channel_is_served_no_more_until_it_is_opened_again(
     bed.device.answer = echo
     assert echoes(bed.open())
     assert bed.device.history == ["opened 0", "closed 0", "opened 0"]
+
+
+def test_what_a_channel_left_in_its_rings_does_not_hinder_the_next_one(bed: Bed) -> None:
+    """Linux's uio_hv_generic opens again on the same pages and resets no more than the indices."""
+    channel = bed.open()
+    for _ in range(3):
+        bed.device.channel.send(bytes(20_000))
+    channel.signal()
+    channel.close_only()
+    assert channel.out.get(INTERRUPT_MASK) and channel.incoming.get(PENDING_SEND_SIZE)
+    for ring in (channel.out, channel.incoming):
+        ring.set(READ_INDEX, 0)
+        ring.set(WRITE_INDEX, 0)
+    bed.device.answer = echo
+    assert channel.open_with(channel.gpadl, channel.send_pages) == 0
+    assert not channel.out.get(INTERRUPT_MASK) and not channel.incoming.get(PENDING_SEND_SIZE)
+    assert echoes(channel)
 
 
 def test_a_channel_may_fail_at_any_time(bed: Bed) -> None:
