@@ -10,7 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ringminus.devices.storage import block, cdb_wire, diagnose, identify, mode, provisioning
+from ringminus.devices.storage import (
+    block,
+    cdb_wire,
+    diagnose,
+    identify,
+    mmc_wire,
+    mode,
+    multimedia,
+    provisioning,
+)
 from ringminus.devices.storage.request import Answer, Request
 from ringminus.devices.storage.scsi_wire import (
     DeviceType,
@@ -105,6 +114,16 @@ COMMANDS: tuple[Command, ...] = (
     Command(0x15, None, "MODE SELECT(6)", cdb_wire.ModeSelect6, OUT, mode.mode_select, DISK),
     Command(0x1A, None, "MODE SENSE(6)", cdb_wire.ModeSense6, IN, mode.mode_sense6, polite=True),
     Command(0x1B, None, "START STOP UNIT", cdb_wire.StartStopUnit, NONE, block.start_stop, DISK),
+    Command(0x1B, None, "START STOP UNIT", cdb_wire.StartStopUnit, NONE, multimedia.start_stop, DVD),
+    Command(
+        0x1E,
+        None,
+        "PREVENT ALLOW MEDIUM REMOVAL",
+        cdb_wire.PreventAllowMediumRemoval,
+        NONE,
+        multimedia.prevent_allow,
+        DVD,
+    ),
     Command(0x25, None, "READ CAPACITY(10)", cdb_wire.ReadCapacity10, IN, block.read_capacity10),
     Command(0x28, None, "READ(10)", cdb_wire.ReadWrite10, IN, block.read_blocks),
     Command(0x2A, None, "WRITE(10)", cdb_wire.ReadWrite10, OUT, block.write_blocks, DISK),
@@ -114,7 +133,46 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command(0x41, None, "WRITE SAME(10)", cdb_wire.WriteSame10, OUT, provisioning.write_same, DISK),
     Command(0x42, None, "UNMAP", cdb_wire.Unmap, OUT, provisioning.unmap, DISK),
+    Command(0x43, None, "READ TOC/PMA/ATIP", mmc_wire.ReadToc, IN, multimedia.read_toc, DVD),
+    Command(
+        0x46,
+        None,
+        "GET CONFIGURATION",
+        mmc_wire.GetConfiguration,
+        IN,
+        multimedia.get_configuration,
+        DVD,
+        polite=True,
+    ),
+    Command(
+        0x4A,
+        None,
+        "GET EVENT STATUS NOTIFICATION",
+        mmc_wire.GetEventStatusNotification,
+        IN,
+        multimedia.get_event_status,
+        DVD,
+        polite=True,
+    ),
     Command(0x4D, None, "LOG SENSE", cdb_wire.LogSense, IN, diagnose.log_sense),
+    Command(
+        0x51,
+        None,
+        "READ DISC INFORMATION",
+        mmc_wire.ReadDiscInformation,
+        IN,
+        multimedia.read_disc_information,
+        DVD,
+    ),
+    Command(
+        0x52,
+        None,
+        "READ TRACK INFORMATION",
+        mmc_wire.ReadTrackInformation,
+        IN,
+        multimedia.read_track_information,
+        DVD,
+    ),
     Command(0x55, None, "MODE SELECT(10)", cdb_wire.ModeSelect10, OUT, mode.mode_select, DISK),
     Command(0x5A, None, "MODE SENSE(10)", cdb_wire.ModeSense10, IN, mode.mode_sense10, polite=True),
     Command(0x88, None, "READ(16)", cdb_wire.ReadWrite16, IN, block.read_blocks, DISK),

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from ringminus.devices.storage.block import flush
 from ringminus.devices.storage.cdb_wire import ModeSelect6, ModeSelect10, ModeSense6, ModeSense10
+from ringminus.devices.storage.dvd import DvdUnit
+from ringminus.devices.storage.mmc_wire import CapabilitiesPage
 from ringminus.devices.storage.request import Answer, Later, Request
 from ringminus.devices.storage.scsi_wire import (
     CachingPage,
@@ -36,10 +38,23 @@ def _caching(unit: Unit, control: int) -> Struct:
     return CachingPage(flags=CachingPage.WCE if on else 0)
 
 
+def _capabilities(unit: Unit, control: int) -> Struct:
+    page = CapabilitiesPage()
+    if control == CHANGEABLE:
+        return _nothing_of(page)
+    if control == CURRENT and isinstance(unit, DvdUnit) and unit.locked:
+        page.mechanism |= CapabilitiesPage.LOCKED
+    return page
+
+
+def _nothing_of(page: Struct) -> Struct:
+    """The page's mask of changeable bits where there are none: all zeros after code and length."""
+    return type(page).unpack(page.pack()[:2].ljust(page.SIZE, b"\0"))
+
+
 def _fixed(page: Struct) -> Callable[[Unit, int], Struct]:
-    """A page without anything to change: its mask of changeable bits is all zeros."""
-    head = page.pack()[:2]
-    mask = type(page).unpack(head.ljust(page.SIZE, b"\0"))
+    """A page that is always the same."""
+    mask = _nothing_of(page)
     return lambda unit, control: mask if control == CHANGEABLE else page
 
 
@@ -50,7 +65,7 @@ PAGES: dict[DeviceType, dict[int, Page]] = {
         0x0A: _fixed(ControlPage()),
         0x1C: _fixed(InformationalExceptionsPage()),
     },
-    DeviceType.DVD: {0x1C: _fixed(InformationalExceptionsPage())},
+    DeviceType.DVD: {0x1C: _fixed(InformationalExceptionsPage()), 0x2A: _capabilities},
 }
 
 
