@@ -1,0 +1,7 @@
+"""VHDX, Hyper-V's own format of virtual disks. Source: [MS-VHDX]."""
+
+from ringminus.disks.vhdx.create import create_vhdx
+from ringminus.disks.vhdx.disk import Vhdx
+from ringminus.disks.vhdx.open import open_vhdx
+
+__all__ = ["Vhdx", "create_vhdx", "open_vhdx"]

@@ -1,0 +1,83 @@
+"""Opening a VHDX, with all its parents."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from uuid import UUID
+
+from ringminus.disks.disk import CorruptDisk, DiskError
+from ringminus.disks.files import HostFile
+from ringminus.disks.vhdx.disk import Vhdx
+from ringminus.disks.vhdx.image import Image, load_sound
+from ringminus.disks.vhdx.locator import ParentLocator
+
+LONGEST_CHAIN = 256
+
+_Identity = tuple[int, int]  # device and inode
+
+
+def open_vhdx(path: Path | str, read_only: bool = False) -> Vhdx:
+    """Open a VHDX of any kind; its parents are opened for reading only.
+
+    A log that was left is replayed: in the file, or in memory if it is read only. Raises `CorruptDisk` that
+    says where the file is damaged, and `DiskError`, also for parents that are missing or were changed.
+    """
+    return _open(Path(path), read_only, ())
+
+
+def _open(path: Path, read_only: bool, children: tuple[_Identity, ...]) -> Vhdx:
+    if len(children) >= LONGEST_CHAIN:
+        raise CorruptDisk(f"{path}: a chain of more than {LONGEST_CHAIN} disks")
+    file = HostFile(path, read_only)
+    parent: Vhdx | None = None
+    try:
+        image = load_sound(file)
+        if image.metadata.parent is not None:
+            status = os.fstat(file.fd)
+            chain = (*children, (status.st_dev, status.st_ino))
+            parent = _open_parent(path, image, image.metadata.parent, chain)
+        return Vhdx(file, image, parent)
+    except BaseException:
+        file.close()
+        if parent is not None:
+            parent.close()
+        raise
+
+
+def _open_parent(child: Path, image: Image, locator: ParentLocator, chain: tuple[_Identity, ...]) -> Vhdx:
+    path = find_parent(child, locator)
+    status = path.stat()
+    if (status.st_dev, status.st_ino) in chain:
+        raise CorruptDisk(f"{child}: its parent {path} is at the same time its child")
+    parent = _open(path, True, chain)
+    try:
+        if parent.data_write_guid not in locator.linkages:
+            raise DiskError(
+                f"{path} is not what {child} was made from: it is another disk, or has been written since"
+            )
+        if parent.sector_size != image.geometry.sector_size:
+            raise CorruptDisk(f"{child}: sectors of {image.geometry.sector_size} bytes, its parent's differ")
+        return parent
+    except BaseException:
+        parent.close()
+        raise
+
+
+def find_parent(child: Path, locator: ParentLocator) -> Path:
+    """The first place where the parent may be and a file is; raises `DiskError` that says where not."""
+    tried = locator.candidates(child)
+    for path in tried:
+        try:
+            if path.is_file():
+                return path
+        except (OSError, ValueError):
+            continue
+    where = ", ".join(map(str, tried)) or "nowhere: it names none"
+    raise DiskError(f"{child} needs its parent disk, which was not found; looked for: {where}")
+
+
+def data_write_guid_of(path: Path) -> UUID:
+    """What identifies the contents of a disk; raises `CorruptDisk`, `DiskError`."""
+    with _open(path, True, ()) as disk:
+        return disk.data_write_guid
