@@ -13,7 +13,7 @@ from ringminus.vmbus.device import Device
 SMALLEST_MEMORY = 64 * MIB
 LARGEST_MEMORY = 8 * GIB
 DEFAULT_MEMORY = 512 * MIB
-UNITS = {"": 1, "K": 1 << 10, "M": MIB, "G": GIB}
+UNITS = {"": 1, "K": 1 << 10, "M": MIB, "G": GIB, "T": GIB << 10}
 
 
 SCSI, IDE = "scsi", "ide"
@@ -53,13 +53,18 @@ class MachineConfig:
     devices: tuple[Callable[[], Device], ...] = ()
 
 
-def parse_memory(text: str) -> int:
-    """A size such as `512M` or `2G` in bytes; raises `ConfigError` for what is none or is out of range."""
+def parse_size(text: str) -> int:
+    """A size such as `512M` or `2GiB` in bytes; raises `ConfigError` for what is none."""
     body = text.strip().upper().removesuffix("IB").removesuffix("B")
     number, unit = (body[:-1], body[-1:]) if body[-1:] in UNITS and body[-1:] else (body, "")
-    if not number.isascii() or not number.isdigit():
+    if not number.isascii() or not number.isdigit() or len(number) > 20:
         raise ConfigError(f"{text!r} is not a size: say for example 512M or 2G")
-    size = int(number) * UNITS[unit]
+    return int(number) * UNITS[unit]
+
+
+def parse_memory(text: str) -> int:
+    """The size of a guest's memory in bytes; raises `ConfigError` for what is none or is out of range."""
+    size = parse_size(text)
     if not SMALLEST_MEMORY <= size <= LARGEST_MEMORY:
         raise ConfigError(f"{text} of memory: a guest has 64M to 8G")
     if size % MIB:
