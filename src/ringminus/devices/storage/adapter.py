@@ -11,8 +11,8 @@ once if the host can; all else, and all that is not as it should be, goes the lo
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from struct import error as StructError
 from typing import Any
 
@@ -39,6 +39,7 @@ from ringminus.devices.storage.sense import (
     Sense,
     sense_of,
 )
+from ringminus.devices.storage.task import Reset, Task
 from ringminus.devices.storage.unit import Unit
 from ringminus.devices.storage.wire import (
     CDB_OFFSET,
@@ -55,7 +56,7 @@ from ringminus.devices.storage.wire import (
     VstorPacket,
 )
 from ringminus.disks.disk import DiskError
-from ringminus.errors import GuestError
+from ringminus.errors import ConfigError, GuestError
 from ringminus.memory import BadGuestAddress
 from ringminus.vmbus.device import Channel, Device, Packet
 from ringminus.vmbus.gpa import BadRange
@@ -71,31 +72,9 @@ PACKETS = frozenset({PacketType.DATA_INBAND, PacketType.DATA_USING_GPA_DIRECT})
 MINIMUM_SRB = HEADER_SIZE + VmscsiRequestWin7.SIZE
 
 
-@dataclass(slots=True, eq=False)
-class Task:
-    """A request whose work is on a host thread. `size` is that of its completion."""
-
-    channel: Channel
-    transaction_id: int
-    size: int
-    unit: Unit
-    request: Request
-    later: Later
-
-
-@dataclass(slots=True, eq=False)
-class Reset:
-    """A reset that is answered when the tasks that ran before it have ended."""
-
-    channel: Channel
-    transaction_id: int
-    size: int
-    before: set[Task] = field(default_factory=set)
-
-
 class StorageAdapter(Device):
-    """Units by LUN behind a vstor channel. `refused` counts packets that were answered with a failure of the
-    protocol, by why."""
+    """Units by LUN behind a vstor channel. `refused` counts requests that their state did not allow, by
+    the operation's name."""
 
     address = 0
     """path_id | target_id << 8 of the units …"""
@@ -105,7 +84,7 @@ class StorageAdapter(Device):
     def __init__(self, instance: Any = None, subchannels: int = 0) -> None:
         super().__init__(instance)
         self.handshake = Handshake(subchannels)
-        self.refused: dict[str, int] = {}
+        self.refused: Counter[str] = Counter()
         self._units: list[Unit | None] = [None] * 256
         self._ready = False
         self._resuming = False
@@ -210,7 +189,7 @@ class StorageAdapter(Device):
             else:
                 self._shake_hands(channel, packet.transaction_id, request, size)
         except OutOfOrder as error:
-            self.refused[str(error)] = self.refused.get(str(error), 0) + 1
+            self.refused[error.operation] += 1
             log.info("%s: %s", self.title, error)
             self._answer(channel, packet.transaction_id, size, NtStatus.INVALID_DEVICE_STATE)
 
@@ -356,6 +335,32 @@ class StorageAdapter(Device):
             if not reset.before and reset in self._resets:
                 self._resets.remove(reset)
                 self._answer(reset.channel, reset.transaction_id, reset.size)
+
+    # ------------------------------------------------------------ what changes while a guest runs
+
+    def resized(self, lun: int = 0) -> None:
+        """Tell the guest that the disk at `lun` has another size now."""
+        unit = self.unit(lun)
+        unit.measure()
+        unit.attend(unit.size_changed)
+        self._notify(Operation.ENUMERATE_BUS)
+
+    def unit(self, lun: int) -> Unit:
+        """What is at `lun`; raises `ConfigError`."""
+        unit = self._units[lun] if 0 <= lun < MAX_UNITS else None
+        if unit is None:
+            raise ConfigError(f"there is nothing at LUN {lun}")
+        return unit
+
+    def _place(self, unit: Unit) -> None:
+        unit.hot = commands.HOT[unit.type]
+        self._units[unit.lun] = unit
+
+    def _notify(self, operation: Operation) -> None:
+        """Make the guest look at the bus; before it is ready it will look anyway. Linux asks each unit that
+        it knows whether it is ready, and so hears of unit attentions, too."""
+        if self._ready:
+            self._channels[0].send(VstorPacket(operation=operation).pack())
 
     # ------------------------------------------------------------ saving
 

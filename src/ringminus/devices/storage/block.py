@@ -34,6 +34,7 @@ from ringminus.disks.disk import Buffers, Disk
 
 WHOLE = 1 << 32
 CHUNK = 1 << 20
+LONGEST_VERIFY = 256 << 20  # bytes; one that is compared takes a buffer as large, and is a transfer
 
 
 def read6(unit: Unit, request: Request, cdb: ReadWrite6) -> Answer:
@@ -128,25 +129,24 @@ def verify(unit: Unit, request: Request, cdb: Verify10 | Verify12 | Verify16) ->
     unit.check_range(cdb.lba, cdb.transfer_length)
     length = cdb.transfer_length << unit.shift
     check = cdb.flags >> 1 & 3
-    if check == 2 or length > (CHUNK << 8):
+    if check == 2 or length > (MAX_TRANSFER if check == 1 else LONGEST_VERIFY):
         raise CheckCondition(INVALID_FIELD_IN_CDB)
-    expected = b""
-    if check == 1:
-        expected = request.take(length)
-    elif check == 3 and length:
-        expected = request.take(1 << unit.shift)
+    given = {0: 0, 1: length, 3: min(length, 1 << unit.shift)}[check]
+    views = request.given(given)
 
     def finish(same: bool) -> int:
         if not same:
             raise CheckCondition(MISCOMPARE)
-        return len(expected)
+        return given
 
-    return Later(partial(_compare, disk, cdb.lba << unit.shift, length, expected), finish, lba=cdb.lba)
+    work = partial(_compare, disk, cdb.lba << unit.shift, length, views)
+    return Later(work, finish, lba=cdb.lba)
 
 
-def _compare(disk: Disk, offset: int, length: int, expected: bytes) -> bool:
-    """Whether the disk holds `expected`, again and again if that is shorter; without it, whether it can be
-    read (what it cannot raises)."""
+def _compare(disk: Disk, offset: int, length: int, views: Buffers) -> bool:
+    """Whether the disk holds what the guest gave, again and again if that is shorter; if it gave nothing,
+    whether the disk can be read (if not, that raises)."""
+    expected = b"".join(views)
     buffer = bytearray(min(length, CHUNK))
     done = 0
     while done < length:

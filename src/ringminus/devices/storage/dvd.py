@@ -26,6 +26,7 @@ class DvdUnit(Unit):
 
     type = DeviceType.DVD
     removable = True
+    size_changed = MEDIUM_MAY_HAVE_CHANGED
 
     def __init__(self, lun: int, disk: Disk | None, identity: UUID) -> None:
         self.locked = False

@@ -38,6 +38,7 @@ class OutOfOrder(GuestError):
         except ValueError:
             name = f"operation {operation}"
         super().__init__(f"{name} in state {state.name}")
+        self.operation = name if operation in set(Operation) else "unknown operation"
 
 
 class State(enum.Enum):

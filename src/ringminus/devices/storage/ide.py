@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 from uuid import UUID
 
-from ringminus.devices.storage import commands
 from ringminus.devices.storage.adapter import StorageAdapter
-from ringminus.devices.storage.sense import CAPACITY_CHANGED
 from ringminus.devices.storage.unit import DiskUnit
 from ringminus.devices.storage.wire import ChannelFlags, OfferProperties
 from ringminus.disks.disk import Disk
@@ -33,17 +31,9 @@ class IdeDisk(StorageAdapter):
         self.path = path
         self.target = target
         self.address = target << 8
-        unit = DiskUnit(0, disk)
-        unit.hot = commands.HOT[unit.type]
-        self._units[0] = unit
+        self._place(DiskUnit(0, disk))
 
     def user_defined(self) -> bytes:
         return OfferProperties(
             path_id=self.path, target_id=self.target, flags=ChannelFlags.EMULATED_IDE
         ).pack()
-
-    def resized(self) -> None:
-        """Tell the guest, with its next command, that the disk has another size now."""
-        unit = self.units[0]
-        unit.measure()
-        unit.attend(CAPACITY_CHANGED)

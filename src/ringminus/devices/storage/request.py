@@ -88,13 +88,15 @@ class Request:
         for gpa, size in self._extents:
             self._memory.written(gpa, size)
 
-    def take(self, length: int) -> bytes:
-        """A copy of the first `length` bytes that the guest sends; raises `CheckCondition`."""
-        if length == 0:
-            return b""
-        if self.direction != Direction.OUT or length > self.length:
+    def given(self, length: int) -> list[memoryview]:
+        """The first `length` bytes that the guest sends, as `views` does; raises `CheckCondition`."""
+        if length and (self.direction != Direction.OUT or length > self.length):
             raise CheckCondition(PARAMETER_LIST_LENGTH)
-        return b"".join(self.views(length))
+        return self.views(length)
+
+    def take(self, length: int) -> bytes:
+        """A copy of the same."""
+        return b"".join(self.given(length))
 
     def give(self, data: bytes) -> int:
         """Move `data` to the guest, as much as its buffer takes; raises `Overrun` when that is not all."""

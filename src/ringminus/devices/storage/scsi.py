@@ -6,12 +6,11 @@ from collections.abc import Callable
 from typing import ClassVar
 from uuid import UUID, uuid5
 
-from ringminus.devices.storage import commands
 from ringminus.devices.storage.adapter import MAX_UNITS, StorageAdapter
 from ringminus.devices.storage.dvd import DvdUnit
-from ringminus.devices.storage.sense import CAPACITY_CHANGED, LUNS_CHANGED
+from ringminus.devices.storage.sense import LUNS_CHANGED
 from ringminus.devices.storage.unit import DiskUnit, Unit
-from ringminus.devices.storage.wire import Operation, VstorPacket
+from ringminus.devices.storage.wire import Operation
 from ringminus.disks.disk import Disk
 from ringminus.errors import ConfigError
 
@@ -69,7 +68,7 @@ class ScsiController(StorageAdapter):
         return disk
 
     def _drive(self, lun: int) -> DvdUnit:
-        unit = self._unit(lun)
+        unit = self.unit(lun)
         if not isinstance(unit, DvdUnit):
             raise ConfigError(f"LUN {lun} is a disk, no DVD drive")
         return unit
@@ -81,22 +80,14 @@ class ScsiController(StorageAdapter):
 
     def detach(self, lun: int) -> Disk | None:
         """Take away what is at `lun`: the disk, which nobody uses any more."""
-        unit = self._unit(lun)
+        unit = self.unit(lun)
         self._units[lun] = None
         self._drain()
         self._inventory_changed(Operation.REMOVE_DEVICE)
         return unit.disk
 
-    def resized(self, lun: int) -> None:
-        """Tell the guest that the disk at `lun` has another size now."""
-        unit = self._unit(lun)
-        unit.measure()
-        unit.attend(CAPACITY_CHANGED)
-        self._notify(Operation.ENUMERATE_BUS)
-
     def _put(self, unit: Unit) -> None:
-        unit.hot = commands.HOT[unit.type]
-        self._units[unit.lun] = unit
+        self._place(unit)
         self._inventory_changed(Operation.ENUMERATE_BUS)
 
     def _check_free(self, lun: int) -> None:
@@ -105,19 +96,8 @@ class ScsiController(StorageAdapter):
         if self._units[lun] is not None:
             raise ConfigError(f"LUN {lun} is taken: name a free one, or detach what is there")
 
-    def _unit(self, lun: int) -> Unit:
-        unit = self._units[lun] if 0 <= lun < MAX_UNITS else None
-        if unit is None:
-            raise ConfigError(f"there is nothing at LUN {lun}")
-        return unit
-
     def _inventory_changed(self, operation: Operation) -> None:
         if self._ready:
             for unit in self.units.values():
                 unit.attend(LUNS_CHANGED)
             self._notify(operation)
-
-    def _notify(self, operation: Operation) -> None:
-        """Make the guest look at the bus; before it is ready it will look anyway."""
-        if self._ready:
-            self._channels[0].send(VstorPacket(operation=operation).pack())

@@ -15,6 +15,7 @@ from uuid import UUID
 from ringminus.clock import REFERENCE_HZ
 from ringminus.devices.storage.scsi_wire import DeviceType
 from ringminus.devices.storage.sense import (
+    CAPACITY_CHANGED,
     LBA_OUT_OF_RANGE,
     MEDIUM_NOT_PRESENT,
     NO_SENSE,
@@ -64,6 +65,8 @@ class Unit:
 
     type: DeviceType
     removable = False
+    size_changed = CAPACITY_CHANGED
+    """What tells the guest of another size."""
     hot: dict[int, HotCommand]
 
     def __init__(self, lun: int, disk: Disk | None, identity: UUID) -> None:
@@ -168,6 +171,7 @@ class Unit:
         """State as plain data."""
         return {
             "type": self.type.name,
+            "blocks": self.blocks,
             "write_cache": self.write_cache,
             "attention": [[int(s.key), s.asc, s.ascq] for s in self.attention],
             "last_sense": [int(self.last_sense.key), self.last_sense.asc, self.last_sense.ascq],
@@ -181,6 +185,8 @@ class Unit:
         key, asc, ascq = state["last_sense"]
         self.last_sense = Sense(SenseKey(key), asc, ascq)
         self.counters = Counters(**state["counters"])
+        if self.blocks != state["blocks"]:
+            self.attend(self.size_changed)
         self.settle()
 
 
