@@ -110,6 +110,10 @@ class GuestInRing(GuestRing):
 
     _read = 0
 
+    def start_at(self, offset: int) -> None:
+        """Read from there on: both indices of the ring are there."""
+        self._read = offset
+
     def next(self) -> Received | None:
         """hv_pkt_iter_first and __hv_pkt_iter_next: the host is trusted to write packets that are whole."""
         available = (self.get(WRITE_INDEX) - self._read) % self.size

@@ -10,7 +10,7 @@ from ringminus.vmbus.device import Channel, Packet
 from ringminus.vmbus.wire import PacketType
 from support.bus_bed import Bed, echo
 from support.bus_driver import GuestChannel
-from support.guest_ring import INTERRUPT_MASK, PENDING_SEND_SIZE, WRITE_INDEX, GuestRingFull, Received
+from support.guest_ring import INTERRUPT_MASK, PENDING_SEND_SIZE, WRITE_INDEX, Received
 
 SMALL = 2  # pages of a ring: a control page and one of data
 
@@ -219,17 +219,24 @@ def test_no_packet_is_taken_while_an_answer_waits_for_room(bed: Bed) -> None:
     assert len(bed.device.packets) == 50
 
 
-def test_a_guest_that_waits_for_room_is_signalled_when_there_is_enough(bed: Bed) -> None:
+@pytest.mark.parametrize(("more_than_there_is", "signalled"), [(8, True), (0, True), (-8, False)])
+def test_a_guest_that_waits_for_room_is_signalled_when_it_becomes_enough(
+    bed: Bed, more_than_there_is: int, signalled: bool
+) -> None:
+    """As much as it waits for is not enough: a ring is never filled to the last byte."""
     channel = bed.open(SMALL)
-    bed.device.answer = lambda channel, packet: channel.complete(packet.transaction_id, bytes(2000))
-    with pytest.raises(GuestRingFull):
-        for number in range(100):
-            channel.send(bytes(500), number, wants_completion=True)
-    channel.wait_for_room(2000)
+    bed.device.answer = lambda channel, packet: (
+        channel.complete(packet.transaction_id, bytes(2000)) if packet.wants_completion else None
+    )
+    for number in range(3):
+        channel.send(b"", number, wants_completion=True)  # the third answer waits
+    for number in range(3, 6):
+        channel.send(bytes(500), number)
+    channel.wait_for_room(channel.out.bytes_to_write() + more_than_there_is)
     channel.driver.events()
-    channel.receive()
-    assert channel.signalled()
-    assert channel.out.bytes_to_write() > 2000
+    channel.receive(1)
+    assert len(bed.device.packets) == 6
+    assert channel.signalled() == signalled
 
 
 def test_a_guest_that_does_not_wait_is_not_signalled_for_room(bed: Bed) -> None:
