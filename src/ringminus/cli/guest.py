@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import click
 from rich.console import Console
@@ -17,6 +19,26 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from ringminus.errors import ConfigError, HostError
 from ringminus.guest.build import DEFAULT_KERNEL_PACKAGE, GuestImage, as_json, build
 from ringminus.guest.packages import Progress as ProgressCallback
+from ringminus.guest.rootfs import DEFAULT_SIZE, RootImage, RootOptions, build_with_root
+from ringminus.guest.rootfs import as_json as root_as_json
+from ringminus.machine.config import parse_size
+from ringminus.memory import MIB
+
+EPILOG = """\b
+Words on the guest's command line (ringminus run --append "...") steer its init:
+  root=/dev/sda             go on with the system on this disk (also LABEL=NAME, UUID=ID)
+  ringminus.script=BASE64   run this script instead of a shell, and end
+  ringminus.run=PATH        run a script that is in the initrd, or in the root, and end
+  ringminus.modules=no      load no modules
+  ringminus.end=reboot      end with a reboot instead of a power-off
+
+\b
+Examples:
+  ringminus guest build guest
+  ringminus guest build guest --rootfs guest/root.vhdx
+  ringminus guest build guest --rootfs big.vhdx --size 20G --install gdb --install vim-tiny
+  ringminus guest build guest-new --suite bookworm-backports
+  ringminus guest build guest-test --add ./test.sh:/test.sh"""
 
 
 @click.group()
@@ -62,15 +84,47 @@ def _extra_files(additions: tuple[str, ...]) -> dict[str, bytes]:
     return extra
 
 
-def _tell(image: GuestImage, seconds: float) -> None:
-    how = "was there already" if image.cached else f"built in {seconds:.1f} s"
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM and a lost terminal end a build as Ctrl-C does: with nothing left behind."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _built(cached: bool, seconds: float) -> str:
+    return "was there already" if cached else f"built in {seconds:.1f} s"
+
+
+def _tell(image: GuestImage, root: RootImage | None, seconds: float) -> None:
+    how = _built(image.cached, seconds) if root is None or image.cached else "built too"
     click.echo(f"{image.directory}: Linux {image.kernel_version}, {len(image.modules)} modules, {how}")
     kernel, initrd = shlex.quote(str(image.kernel)), shlex.quote(str(image.initrd))
-    click.echo(f"boot it with: ringminus run --kernel {kernel} --initrd {initrd}")
+    more = ""
+    if root is not None:
+        sizes = f"{root.size // MIB} MiB, {root.file_size / 1e6:.0f} MB here"
+        click.echo(f"{root.path}: {root.name}, {sizes}, {_built(root.cached, seconds)}")
+        more = f' --disk {shlex.quote(str(root.path))} --append "quiet root=/dev/sda"'
+    click.echo(f"boot it with: ringminus run --kernel {kernel} --initrd {initrd}{more}")
 
 
-@guest.command("build")
+@guest.command("build", epilog=EPILOG)
 @click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--rootfs",
+    metavar="FILE.vhdx",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Also make a root file system, a disk with Debian and systemd on it.",
+)
+@click.option("--size", metavar="SIZE", help="Size of the root as the guest sees it.  [default: 4G]")
+@click.option("--install", metavar="NAME", multiple=True, help="Install a Debian package into the root.")
 @click.option(
     "--kernel-package",
     metavar="NAME",
@@ -84,6 +138,9 @@ def _tell(image: GuestImage, seconds: float) -> None:
 @click.option("--json", "as_data", is_flag=True, help="Print what was built as JSON.")
 def build_command(
     directory: Path,
+    rootfs: Path | None,
+    size: str | None,
+    install: tuple[str, ...],
     kernel_package: str,
     suite: str | None,
     additions: tuple[str, ...],
@@ -95,32 +152,40 @@ def build_command(
     \b
     It consists of:
       vmlinuz     Debian's own cloud kernel, unchanged
-      initrd.img  busybox, every Hyper-V module, and an init that gives a shell
+      initrd.img  busybox, every Hyper-V module, and an init that gives a shell or goes on to a root
       guest.json  the packages that they came from, and hashes
+
+    With --rootfs also a disk of Debian, which boots with systemd to a root shell on the console: the
+    kernel's modules, Hyper-V's daemons, fio, iperf3, tools for disks, and `lsvmbus`. mmdebstrap installs
+    it: as root, or as a user in a namespace of its own. FILE.vhdx grows as the guest fills it; beside it
+    FILE.vhdx.json tells what is in it. A disk that a guest has written to is replaced only with --refresh.
 
     apt fetches and verifies the packages; its system-wide lists are used where they exist. A second
     build with the same options finds everything there and takes no time.
-
-    \b
-    Words on the guest's command line (ringminus run --append "...") steer its init:
-      ringminus.script=BASE64   run this script instead of a shell, and end
-      ringminus.run=PATH        run a script that is in the initrd, and end
-      ringminus.modules=no      load no modules
-      ringminus.end=reboot      end with a reboot instead of a power-off
-
-    \b
-    Examples:
-      ringminus guest build guest
-      ringminus guest build guest-new --suite bookworm-backports
-      ringminus guest build guest-test --add ./test.sh:/test.sh
     """
     start = time.monotonic()
     extra = _extra_files(additions)
-    with _progress() as progress:
-        image = build(
-            directory, progress, kernel_package=kernel_package, suite=suite, extra=extra, refresh=refresh
-        )
+    if rootfs is None and (size is not None or install):
+        raise ConfigError("--size and --install are of the root: name its file with --rootfs")
+    options = RootOptions(parse_size(size) if size is not None else DEFAULT_SIZE, install, suite)
+    root: RootImage | None = None
+    with _interruptible(), _progress() as progress:
+        if rootfs is None:
+            image = build(
+                directory, progress, kernel_package=kernel_package, suite=suite, extra=extra, refresh=refresh
+            )
+        else:
+            image, root = build_with_root(
+                directory,
+                rootfs,
+                progress,
+                kernel_package=kernel_package,
+                extra=extra,
+                options=options,
+                refresh=refresh,
+            )
     if as_data:
-        click.echo(json.dumps(as_json(image), indent=2))
+        facts = as_json(image) | ({} if root is None else {"root": root_as_json(root)})
+        click.echo(json.dumps(facts, indent=2))
     else:
-        _tell(image, time.monotonic() - start)
+        _tell(image, root, time.monotonic() - start)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ringminus.errors import HostError
-from ringminus.guest.init_script import INIT, MODULES
+from ringminus.guest.init_script import INIT, MODULES, ROOT_MODULES
 from ringminus.guest.initramfs import compress_initramfs, make_initramfs
 from ringminus.guest.modinfo import Module, load_order, module_name
 from ringminus.guest.packages import OWN_KERNEL, Apt, Progress, unpack
@@ -21,7 +21,7 @@ from ringminus.machine.loader.cache import cache_directory, write_atomically
 DEFAULT_KERNEL_PACKAGE = "linux-image-cloud-amd64"
 BUSYBOX_PACKAGE = "busybox-static"
 KERNEL_PARTS = re.compile(r"linux-(image|modules)-\d")
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def _recipe(kernel_package: str, suite: str | None, extra: Mapping[str, bytes]) 
         "suite": suite,
         "extra": {path: hashlib.sha256(data).hexdigest() for path, data in sorted(extra.items())},
         "init": hashlib.sha256(INIT.encode()).hexdigest(),
-        "modules": list(MODULES),
+        "modules": [*MODULES, *ROOT_MODULES],
     }
 
 
@@ -114,7 +114,7 @@ def _take(packages: list[Path], directory: Path, progress: Progress) -> _Ingredi
             if module := module_name(path.name):
                 files[module] = path
         progress("packing the initrd", 0.0)
-        modules = load_order(MODULES, files)
+        modules = load_order((*MODULES, *ROOT_MODULES), files)
         version = kernel.name.removeprefix("vmlinuz-")
         return _Ingredients(kernel.read_bytes(), version, busybox.read_bytes(), modules)
 

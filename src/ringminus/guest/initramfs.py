@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import lz4.block  # type: ignore[import-untyped]
 
 from ringminus.guest.cpio import CpioWriter
-from ringminus.guest.init_script import INIT
+from ringminus.guest.init_script import INIT, ORDER, ROOT_MODULES, ROOT_ORDER
 from ringminus.guest.modinfo import Module
 from ringminus.memory import MIB
 
 _DIRECTORIES = ("bin", "sbin", "usr/bin", "usr/sbin", "proc", "sys", "dev", "tmp", "root", "lib/modules")
-
 
 _LZ4_LEGACY = b"\x02\x21\x4c\x18"
 _LZ4_BLOCK = 8 * MIB
@@ -30,6 +29,19 @@ def compress_initramfs(archive: bytes) -> bytes:
     return b"".join(out)
 
 
+def _needed(wanted: Iterable[str], modules: Sequence[Module]) -> list[Module]:
+    """Those of `modules` that are wanted or needed by one that is, in the same order."""
+    needed: set[str] = set(wanted)
+    for module in reversed(modules):
+        if module.name in needed:
+            needed.update(module.depends)
+    return [module for module in modules if module.name in needed]
+
+
+def _order(modules: Iterable[Module]) -> bytes:
+    return "".join(f"{' '.join((module.name, *module.depends))}\n" for module in modules).encode()
+
+
 def make_initramfs(busybox: bytes, modules: Sequence[Module], extra: Mapping[str, bytes]) -> bytes:
     """An uncompressed cpio archive with busybox, the modules in load order, `/init`, and the extra files,
     which are executable. Raises `ConfigError` for an extra file's bad path."""
@@ -43,7 +55,8 @@ def make_initramfs(busybox: bytes, modules: Sequence[Module], extra: Mapping[str
     archive.file("init", INIT.encode(), 0o755)
     for module in modules:
         archive.file(f"lib/modules/{module.name}.ko", module.data)
-    archive.file("lib/modules/order", "".join(f"{module.name}\n" for module in modules).encode())
+    archive.file(ORDER, _order(modules))
+    archive.file(ROOT_ORDER, _order(_needed(ROOT_MODULES, modules)))
     for path, data in extra.items():
         archive.file(path, data, 0o755)
     return archive.finish()

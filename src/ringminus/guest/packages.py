@@ -98,6 +98,24 @@ class Apt:
             self._use_own_lists(progress)
         return self._fetch(self._closure(names, pattern, progress), progress)
 
+    def index_targets(self, form: str, progress: Progress) -> list[str]:
+        """A line of `form` (see `apt-get indextargets`) for each list of packages that apt knows."""
+        ask = ("indextargets", "--format", form, "Created-By: Packages")
+        if not (lines := self._run(self._command("apt-get", *ask)).stdout.splitlines()):
+            self._use_own_lists(progress)  # where lists were never fetched there is nothing to tell of
+            lines = self._run(self._command("apt-get", *ask)).stdout.splitlines()
+        return lines
+
+    def configuration(self, form: str) -> str:
+        """The machine's own apt.conf, in the form of `apt-config dump --format`."""
+        return self._run(["apt-config", "dump", "--no-empty", "--format", form]).stdout
+
+    def configured_path(self, key: str, kind: str) -> str | None:
+        """An absolute path of the machine's apt.conf: kind `f` a file, `d` a directory; None if not there."""
+        answer = self._run(["apt-config", "shell", "path", f"{key}/{kind}"]).stdout
+        path = answer.partition("=")[2].strip().strip("'")
+        return path if path and Path(path).exists() else None
+
     def _command(self, program: str, *arguments: str) -> list[str]:
         command = [program, *(["-t", self._suite] if self._suite else [])]
         own = [
