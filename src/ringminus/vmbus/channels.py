@@ -188,9 +188,9 @@ class Channels:
             # it has not heard of that yet, or does not wait for an answer any more
             self._outbox.count(Refusal.RESCINDED)
             return
-        request = self._request(channel, message)
-        if isinstance(request, Refusal):
-            self._outbox.count(request)
+        refusal = Refusal.UNKNOWN_RELID if channel is None else self._try_open(channel, message)
+        if refusal is not None:
+            self._outbox.count(refusal)
             self._outbox.send(
                 "OPEN_CHANNEL_RESULT",
                 OpenResult,
@@ -198,37 +198,29 @@ class Channels:
                 openid=message.openid,
                 status=Status.UNSUCCESSFUL,
             )
-            return
-        assert channel is not None
-        self.begin(channel, request, None)
 
-    def _request(self, channel: Channel | None, message: OpenChannel | OpenChannel2) -> OpenRequest | Refusal:
-        if channel is None:
-            return Refusal.UNKNOWN_RELID
-        if not isinstance(channel.state, Idle):
-            return Refusal.ALREADY_OPEN
+    def _try_open(self, channel: Channel, message: OpenChannel | OpenChannel2) -> Refusal | None:
         if message.target_vp != VP_NONE and message.target_vp >= self._core.vp_count:
             return Refusal.BAD_TARGET
-        request = self.request(
-            channel,
-            channel.state.relid,
-            message.ringbuffer_gpadlhandle,
-            message.downstream_ringbuffer_pageoffset,
-        )
-        if isinstance(request, Refusal):
-            return request
-        return self._with_signals(
-            replace(
-                request,
-                open_id=message.openid,
-                target_vp=None if message.target_vp == VP_NONE else message.target_vp,
-                user_data=message.userdata,
-            ),
-            message,
-        )
+        handle, offset = message.ringbuffer_gpadlhandle, message.downstream_ringbuffer_pageoffset
+        request = self.request(channel, handle, offset)
+        if not isinstance(request, Refusal):
+            request = self._with_signals(
+                replace(
+                    request,
+                    open_id=message.openid,
+                    target_vp=None if message.target_vp == VP_NONE else message.target_vp,
+                    user_data=message.userdata,
+                ),
+                message,
+            )
+        return request if isinstance(request, Refusal) else self.begin(channel, request, None)
 
-    def request(self, channel: Channel, relid: int, handle: int, offset: int) -> OpenRequest | Refusal:
+    def request(self, channel: Channel, handle: int, offset: int) -> OpenRequest | Refusal:
         """An opening with that ring, without interrupts and with the connection id of the offer."""
+        if not isinstance(channel.state, Idle):
+            return Refusal.ALREADY_OPEN
+        relid = channel.state.relid
         gpadl = self._core.gpadls.get(channel.key, handle)
         if gpadl is None:
             return Refusal.UNKNOWN_GPADL
@@ -236,8 +228,6 @@ class Channels:
         if pages is None or not 0 < offset < pages:
             return Refusal.BAD_RING
         connection_id = default_connection_id(relid)
-        if self._table.signals(connection_id):
-            return Refusal.BAD_SIGNAL
         return OpenRequest(relid, 0, gpadl, offset, None, bytes(USER_DATA_SIZE), connection_id, relid)
 
     def _with_signals(
@@ -249,19 +239,21 @@ class Channels:
             return request
         if connection.features & Feature.INTERRUPT_REDIRECTION:
             request = replace(request, redirect=bool(message.flags & OpenFlag.REDIRECT_INTERRUPT))
-        if connection.features & Feature.GUEST_SIGNAL_PARAMETERS:
-            chosen = message.connection_id
-            if not FIRST_CONNECTION_ID <= chosen < CONNECTION_ID_LIMIT or self._table.signals(chosen):
-                return Refusal.BAD_SIGNAL
-            if message.event_flag >= RELID_LIMIT:
+        chosen = message.connection_id
+        # a guest that chooses nothing leaves zeros: the offer's then
+        if connection.features & Feature.GUEST_SIGNAL_PARAMETERS and chosen:
+            if not FIRST_CONNECTION_ID <= chosen < CONNECTION_ID_LIMIT or message.event_flag >= RELID_LIMIT:
                 return Refusal.BAD_SIGNAL
             request = replace(request, connection_id=chosen, event_flag=message.event_flag)
         return request
 
-    def begin(self, channel: Channel, request: OpenRequest, reserved: Reserved | None) -> None:
-        """A request that was checked."""
+    def begin(self, channel: Channel, request: OpenRequest, reserved: Reserved | None) -> Refusal | None:
+        """Ask the device, unless another channel is signalled by that connection id."""
+        if self._table.signals(request.connection_id):
+            return Refusal.BAD_SIGNAL
         self._table.move(channel, Opening(request.relid, request, reserved))
         self._outbox.do(OpenRequested(channel.key, request))
+        return None
 
     def open_result(self, channel: Channel, accepted: bool) -> None:
         """The device has decided; too late when the channel is not opening any more."""
@@ -363,6 +355,7 @@ class Channels:
 
     def _known(self, relid: int, name: str) -> Channel:
         channel = self._table.by_relid(relid)
-        if channel is None:
+        # a reserved channel of an earlier connection is not this guest's
+        if channel is None or (channel.reserved is not None and channel.reserved.orphaned):
             raise VmBusError(Refusal.UNKNOWN_RELID, f"{name} of unknown relid {relid}")
         return channel

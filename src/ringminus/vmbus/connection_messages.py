@@ -100,10 +100,11 @@ class ConnectionMessages:
 
     def _disconnect(self) -> bool:
         """Drop what there is of a connection, with all messages that wait; tells whether there was one."""
-        was_connected = self._outbox.connection is not None
-        self._outbox.connection = None
+        gone, self._outbox.connection = self._outbox.connection, None
         self._channels.disconnect()
-        return was_connected
+        if gone is not None and gone.pages is not None:
+            self._monitor(None)
+        return gone is not None
 
     def _accept(self, connection: Connection) -> None:
         self._outbox.connection = connection

@@ -6,8 +6,8 @@ the messages name. The rules are OpenVMM's (vmbus_server/src/channels.rs).
 
 from __future__ import annotations
 
-from ringminus.vmbus.actions import MessageTarget, OpenRequest
-from ringminus.vmbus.channel_states import Channel, Idle, Open, Rescinded, Reserved
+from ringminus.vmbus.actions import MessageTarget
+from ringminus.vmbus.channel_states import Channel, Open, Rescinded, Reserved
 from ringminus.vmbus.channels import Channels
 from ringminus.vmbus.core import Arrived, Core
 from ringminus.vmbus.refusals import Refusal, VmBusError
@@ -36,29 +36,28 @@ class ReservedChannels:
             self._outbox.count(Refusal.RESCINDED)
             return
         target = self._target(message.target_vp, message.target_sint)
-        request = Refusal.BAD_TARGET if target is None else self._request(channel, message)
-        if not isinstance(request, Refusal):
-            assert channel is not None and target is not None
-            self._channels.begin(channel, request, Reserved(target))
+        refusal = self._try_open(channel, target, message)
+        if refusal is None:
             return
-        self._outbox.count(request)
+        self._outbox.count(refusal)
         fields = {"child_relid": message.child_relid, "openid": 0, "status": Status.UNSUCCESSFUL}
         if target is None:
             self._outbox.send("OPEN_CHANNEL_RESULT", OpenResult, **fields)
         else:
             self._outbox.send_to(target, "OPEN_CHANNEL_RESULT", OpenResult, **fields)
 
-    def _request(self, channel: Channel | None, message: OpenReservedChannel) -> OpenRequest | Refusal:
+    def _try_open(
+        self, channel: Channel | None, target: MessageTarget | None, message: OpenReservedChannel
+    ) -> Refusal | None:
+        if target is None:
+            return Refusal.BAD_TARGET
         if channel is None:
             return Refusal.UNKNOWN_RELID
-        if not isinstance(channel.state, Idle):
-            return Refusal.ALREADY_OPEN
-        return self._channels.request(
-            channel,
-            channel.state.relid,
-            message.ringbuffer_gpadlhandle,
-            message.downstream_ringbuffer_pageoffset,
-        )
+        handle, offset = message.ringbuffer_gpadlhandle, message.downstream_ringbuffer_pageoffset
+        request = self._channels.request(channel, handle, offset)
+        if isinstance(request, Refusal):
+            return request
+        return self._channels.begin(channel, request, Reserved(target))
 
     def close(self, message: CloseReservedChannel, _arrived: Arrived) -> None:
         """Close one; also from a guest that is not connected."""

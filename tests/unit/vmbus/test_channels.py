@@ -1,373 +1,307 @@
-"""The life of channels: opened, failed, closed, opened again, rescinded, and gone with the guest."""
+"""Opening, closing and retargeting channels. See `support.bus_script`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
-from ringminus.errors import GuestError
-from ringminus.hypervisor.status import HvStatus
-from ringminus.memory import PAGE_SIZE
-from ringminus.vmbus import wire
-from ringminus.vmbus.device import Channel, Packet
-from ringminus.vmbus.wire import Version
-from support.bus_bed import Bed, BrokenProtocol, Recorder, add, echo
-from support.bus_driver import GuestChannel, GuestDriver
-from support.guest_ring import INTERRUPT_MASK, PENDING_SEND_SIZE, READ_INDEX, WRITE_INDEX
-from support.hypervisor import MEMORY_SIZE
+from support.bus_script import connected, opened
 
-SMALL = 2
-CONNECTION_GONE = HvStatus.INVALID_CONNECTION_ID
+SIGNALS, REDIRECT = 1, 2
 
 
-@pytest.fixture
-def bed() -> Bed:
-    return Bed()
-
-
-def echoes(channel: GuestChannel) -> bool:
-    """Whether a channel's device answers."""
-    channel.send(b"are you there?", 99, wants_completion=True)
-    return [(packet.transaction_id, packet.payload[:14]) for packet in channel.receive()] == [
-        (99, b"are you there?")
-    ]
-
-
-# ---------------------------------------------------------------- open and close
-
-
-@pytest.mark.parametrize("version", Version)
-def test_a_channel_opens_with_what_the_guest_says_of_it(version: Version) -> None:
-    bed = Bed()
-    bed.driver.connect(version)
-    (bed.offer,) = bed.driver.request_offers()
-    bed.driver.open(bed.offer, user_data=b"for the device")
-    channel = bed.device.channel
-    assert (channel.index, channel.version) == (0, version)
-    assert channel.user_data == b"for the device".ljust(120, b"\0")
-
-
-def test_a_closed_channel_takes_and_gives_nothing(bed: Bed) -> None:
-    guest_side = bed.open()
-    channel = bed.device.channel
-    guest_side.close()
-    assert bed.device.history == ["opened 0", "closed 0"]
-    channel.send(b"too late")
-    guest_side.out.write(6, b"too late", 0)
-    assert guest_side.signal() is CONNECTION_GONE
-    assert guest_side.receive() == [] and not bed.device.packets
-
-
-def test_a_channel_opens_again_on_other_memory(bed: Bed) -> None:
-    bed.device.answer = echo
-    for pages in (8, SMALL, 33):
-        channel = bed.open(pages)
-        assert echoes(channel)
-        channel.close()
-    assert bed.device.history == ["opened 0", "closed 0"] * 3
-    (slot,) = bed.bus.slots()
-    assert (slot.opened, slot.failed, slot.counters().packets_in) == (3, 0, 3)
-
-
-def test_a_device_may_refuse_and_be_asked_again(bed: Bed) -> None:
-    bed.device.refuse = "not now"
-    channel = GuestChannel(bed.driver, bed.offer, 4, 4)
-    assert channel.open() != 0
-    assert channel.signal() is CONNECTION_GONE
-    bed.device.refuse = ""
-    assert channel.open_with(channel.gpadl, 4) == 0
-    assert list(bed.device.open) == [0]
-
-
-@pytest.mark.parametrize(("pages", "split"), [(2, 1), (3, 1), (3, 2)])
-def test_rings_without_a_page_of_data_are_refused(bed: Bed, pages: int, split: int) -> None:
-    channel = GuestChannel(bed.driver, bed.offer, split, pages - split)
-    assert channel.open() != 0
-    assert not bed.device.open
-    assert bed.open()
-
-
-@pytest.mark.parametrize("index", [4, PAGE_SIZE, 0xFFFF_FFF8])
-@pytest.mark.parametrize("field", [READ_INDEX, WRITE_INDEX])
-@pytest.mark.parametrize("ring", ["out", "incoming"])
-def test_rings_whose_indices_cannot_be_are_refused(bed: Bed, ring: str, field: int, index: int) -> None:
-    channel = GuestChannel(bed.driver, bed.offer, SMALL, SMALL)
-    channel.gpadl, status = bed.driver.establish_gpadl(channel.relid, [(4 * PAGE_SIZE, 0, channel.pfns)])
-    assert status == 0
-    getattr(channel, ring).set(field, index)
-    assert channel.open_with(channel.gpadl, SMALL) != 0
-    getattr(channel, ring).set(field, 0)
-    assert channel.open_with(channel.gpadl, SMALL) == 0
-
-
-def test_rings_of_four_megabytes_come_in_many_bodies(bed: Bed) -> None:
-    bed.device.answer = echo
-    channel = bed.open(1024)
-    assert echoes(channel)
-    channel.close()
-
-
-# ---------------------------------------------------------------- failures
-
-
-def raise_it(channel: Channel, packet: Packet) -> None:
-    raise BrokenProtocol("no such command")
-
-
-def fail_it(channel: Channel, packet: Packet) -> None:
-    channel.fail("no such command")
-
-
-@pytest.mark.parametrize("answer", [raise_it, fail_it])
-def test_a_failed_channel_is_served_no_more_until_it_is_opened_again(
-    bed: Bed, answer: Callable[[Channel, Packet], None]
-) -> None:
-    _, other = bed.second()
-    bed.device.answer = answer
-    channel = bed.open()
-    for number in range(3):
-        channel.out.write(6, b"", number)
-    assert channel.signal() is HvStatus.SUCCESS
-    assert len(bed.device.packets) == 1
-    assert bed.device.history == ["opened 0", "closed 0"]
-    assert bed.bus.failures == {"recorder": 1}
-    assert channel.signal() is HvStatus.SUCCESS and len(bed.device.packets) == 1
-    assert echoes(other)
-    channel.close()
-    bed.device.answer = echo
-    assert echoes(bed.open())
-    assert bed.device.history == ["opened 0", "closed 0", "opened 0"]
-
-
-def test_what_a_channel_left_in_its_rings_does_not_hinder_the_next_one(bed: Bed) -> None:
-    """Linux's uio_hv_generic opens again on the same pages and resets no more than the indices."""
-    channel = bed.open()
-    for _ in range(3):
-        bed.device.channel.send(bytes(20_000))
-    channel.signal()
-    channel.close_only()
-    assert channel.out.get(INTERRUPT_MASK) and channel.incoming.get(PENDING_SEND_SIZE)
-    for ring in (channel.out, channel.incoming):
-        ring.set(READ_INDEX, 0)
-        ring.set(WRITE_INDEX, 0)
-    bed.device.answer = echo
-    assert channel.open_with(channel.gpadl, channel.send_pages) == 0
-    assert not channel.out.get(INTERRUPT_MASK) and not channel.incoming.get(PENDING_SEND_SIZE)
-    assert echoes(channel)
-
-
-def test_a_channel_may_fail_at_any_time(bed: Bed) -> None:
-    channel = bed.open()
-    bed.device.channel.fail("the disk has burnt down")
-    assert bed.device.history == ["opened 0", "closed 0"]
-    channel.close()
-
-
-@pytest.mark.parametrize("kind", [0, 5, 8, 10, 12, 0xFFFF])
-def test_packets_of_other_types_fail_the_channel(bed: Bed, kind: int) -> None:
-    channel = bed.open()
-    channel.send(b"", kind=kind)
-    assert bed.device.history == ["opened 0", "closed 0"] and not bed.device.packets
-
-
-# ---------------------------------------------------------------- GPADLs
-
-
-def test_a_device_finds_the_memory_that_the_guest_described(bed: Bed) -> None:
-    channel = bed.open()
-    pfns = bed.driver.allocate(100)
-    handle, status = bed.driver.establish_gpadl(channel.relid, [(100 * PAGE_SIZE, 0, pfns)])
-    assert status == 0
-    (found,) = bed.device.channel.gpadl(handle)
-    assert (found.byte_count, found.byte_offset, list(found.pfns)) == (100 * PAGE_SIZE, 0, pfns)
-    bed.driver.teardown_gpadl(channel.relid, handle)
-    with pytest.raises(GuestError, match="no GPADL"):
-        bed.device.channel.gpadl(handle)
-
-
-def test_memory_that_does_not_exist_makes_no_gpadl(bed: Bed) -> None:
-    channel = bed.open()
-    beyond = MEMORY_SIZE // PAGE_SIZE
-    handle, status = bed.driver.establish_gpadl(channel.relid, [(2 * PAGE_SIZE, 0, [1, beyond])])
-    assert status != 0
-    with pytest.raises(GuestError, match="no GPADL"):
-        bed.device.channel.gpadl(handle)
-
-
-def test_the_ring_of_an_open_channel_is_given_back_when_it_is_closed(bed: Bed) -> None:
-    bed.device.answer = echo
-    channel = bed.open()
-    bed.driver.post(
-        wire.GpadlTeardown(
-            header=wire.MessageHeader(msgtype=11), child_relid=channel.relid, gpadl=channel.gpadl
-        )
+def test_a_whole_life() -> None:
+    opened().play(
+        """
+        >> CLOSE_CHANNEL child_relid=1
+        << Closed disk
+        >> GPADL_TEARDOWN child_relid=1 gpadl=0x10
+        << GpadlTornDown disk handle=0x10
+        << GPADL_TORNDOWN gpadl=0x10
+        >> GPADL child_relid=1 gpadl=0x11 pages=0-3
+        << GpadlCreated disk handle=0x11
+        << GPADL_CREATED creation_status=0
+        >> OPEN_CHANNEL child_relid=1 openid=7 ringbuffer_gpadlhandle=0x11 downstream_ringbuffer_pageoffset=1
+        << OpenRequested disk open_id=7 gpadl=0x11 downstream_offset_pages=1 target_vp=0
+        -- accept disk
+        << OPEN_CHANNEL_RESULT child_relid=1 openid=7 status=0
+        """
     )
-    assert echoes(channel)
-    bed.driver.poll()
-    assert not bed.driver.inbox
-    channel.close_only()
-    bed.driver.take(wire.GpadlTorndown, gpadl=channel.gpadl)
 
 
-# ---------------------------------------------------------------- sub-channels
+def test_what_an_open_asks_for() -> None:
+    connected().play(
+        """
+        >> GPADL child_relid=1 gpadl=0x10 pages=100-107
+        << GpadlCreated disk
+        << GPADL_CREATED creation_status=0
+        >> OPEN_CHANNEL child_relid=1 openid=5 ringbuffer_gpadlhandle=0x10 target_vp=3 \
+           downstream_ringbuffer_pageoffset=4
+        << OpenRequested disk relid=1 open_id=5 gpadl=0x10 downstream_offset_pages=4 target_vp=3 \
+           connection_id=0x2001 event_flag=1 redirect=no
+        """
+    )
 
 
-def open_all(bed: Bed) -> list[GuestChannel]:
-    """The primary, and two sub-channels that the device offers."""
-    primary = bed.open()
-    bed.bus.offer_subchannels(bed.device, 2)
-    offers = bed.driver.offers()
-    assert [offer.offer.sub_channel_index for offer in offers] == [1, 2]
-    return [primary, *(bed.driver.open(offer) for offer in offers)]
+def test_a_guest_may_want_no_interrupts() -> None:
+    opened().play(
+        """
+        >> CLOSE_CHANNEL child_relid=1
+        << Closed disk
+        >> OPEN_CHANNEL child_relid=1 ringbuffer_gpadlhandle=0x10 downstream_ringbuffer_pageoffset=4 \
+           target_vp=0xffffffff
+        << OpenRequested disk target_vp=none
+        -- accept disk
+        << OPEN_CHANNEL_RESULT status=0
+        >> MODIFY_CHANNEL child_relid=1 target_vp=1
+        !! interrupts are off
+        << MODIFY_CHANNEL_RESPONSE status=UNSUCCESSFUL
+        """
+    )
 
 
-def test_sub_channels_are_channels_of_their_own(bed: Bed) -> None:
-    bed.device.answer = echo
-    channels = open_all(bed)
-    assert list(bed.device.open) == [0, 1, 2]
-    assert all(echoes(channel) for channel in channels)
-    bed.device.open[1].send(b"for the second")
-    assert [len(channel.receive()) for channel in channels] == [0, 1, 0]
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ("child_relid=2", "unknown relid"),
+        ("child_relid=1", "unknown GPADL"),
+        ("child_relid=1 ringbuffer_gpadlhandle=0x20", "unknown GPADL"),
+        ("child_relid=1 ringbuffer_gpadlhandle=0x10", "bad ring"),
+        ("child_relid=1 ringbuffer_gpadlhandle=0x10 downstream_ringbuffer_pageoffset=8", "bad ring"),
+        ("child_relid=1 ringbuffer_gpadlhandle=0x11 downstream_ringbuffer_pageoffset=1", "bad ring"),
+        ("child_relid=1 ringbuffer_gpadlhandle=0x12 downstream_ringbuffer_pageoffset=1", "bad ring"),
+        (
+            "child_relid=1 ringbuffer_gpadlhandle=0x10 downstream_ringbuffer_pageoffset=4 target_vp=4",
+            "no such processor, SINT or VTL",
+        ),
+    ],
+    ids=["relid", "none", "half-built", "no offset", "far", "two ranges", "unaligned", "processor"],
+)
+def test_what_cannot_be_opened_is_answered_with_failure(fields: str, reason: str) -> None:
+    relid = fields.split()[0]
+    connected().play(
+        f"""
+        >> GPADL child_relid=1 gpadl=0x10 pages=0-7
+        << GpadlCreated disk
+        << GPADL_CREATED creation_status=0
+        >> GPADL child_relid=1 gpadl=0x11 ranges=4096@0:1;4096@0:2
+        << GpadlCreated disk
+        << GPADL_CREATED creation_status=0
+        >> GPADL child_relid=1 gpadl=0x12 ranges=8192@16:1-3
+        << GpadlCreated disk
+        << GPADL_CREATED creation_status=0
+        >> GPADL_HEADER child_relid=1 gpadl=0x20 range_buflen=64 pages=1
+        >> OPEN_CHANNEL openid=9 {fields}
+        !! {reason}
+        << OPEN_CHANNEL_RESULT {relid} openid=9 status=UNSUCCESSFUL
+        """
+    )
 
 
-def test_a_sub_channel_that_fails_leaves_the_others(bed: Bed) -> None:
-    bed.device.answer = echo
-    primary, first, second = open_all(bed)
-    first.send(b"", kind=0)
-    assert list(bed.device.open) == [0, 2]
-    assert echoes(primary) and echoes(second)
+def test_a_channel_does_not_open_with_the_ring_of_another() -> None:
+    opened(offers=("disk", "net")).play(
+        """
+        >> OPEN_CHANNEL child_relid=2 ringbuffer_gpadlhandle=0x10 downstream_ringbuffer_pageoffset=4
+        !! unknown GPADL
+        << OPEN_CHANNEL_RESULT child_relid=2 status=UNSUCCESSFUL
+        """
+    )
 
 
-def test_sub_channels_go_with_their_primary_and_come_again(bed: Bed) -> None:
-    primary, first, second = open_all(bed)
-    for channel in (second, first, primary):
-        channel.close()
-    rescinded = [bed.driver.take(wire.RescindOffer).child_relid for _ in range(2)]
-    assert sorted(rescinded) == [first.relid, second.relid]
-    for relid in rescinded:
-        bed.driver.release(relid)
-    bed.device.answer = echo
-    assert all(echoes(channel) for channel in open_all(bed))
+def test_an_open_channel_is_not_opened_again() -> None:
+    opened().play(
+        """
+        >> OPEN_CHANNEL child_relid=1 openid=2 ringbuffer_gpadlhandle=0x10 downstream_ringbuffer_pageoffset=4
+        !! open already
+        << OPEN_CHANNEL_RESULT child_relid=1 openid=2 status=UNSUCCESSFUL
+        >> CLOSE_CHANNEL child_relid=1
+        << Closed disk
+        >> OPEN_CHANNEL child_relid=1 openid=3 ringbuffer_gpadlhandle=0x10 downstream_ringbuffer_pageoffset=4
+        << OpenRequested disk open_id=3
+        >> OPEN_CHANNEL child_relid=1 openid=4 ringbuffer_gpadlhandle=0x10 downstream_ringbuffer_pageoffset=4
+        !! open already
+        << OPEN_CHANNEL_RESULT child_relid=1 openid=4 status=UNSUCCESSFUL
+        """
+    )
 
 
-def test_sub_channels_come_again_though_the_guest_still_holds_the_old_ones(bed: Bed) -> None:
-    for channel in reversed(open_all(bed)):
-        channel.close()
-    primary = bed.open()
-    bed.bus.offer_subchannels(bed.device, 2)
-    assert not bed.driver.offers()
-    for _ in range(2):
-        bed.driver.release(bed.driver.take(wire.RescindOffer).child_relid)
-    bed.device.answer = echo
-    offers = bed.driver.offers()
-    assert [offer.offer.sub_channel_index for offer in offers] == [1, 2]
-    assert all(echoes(bed.driver.open(offer)) for offer in offers) and echoes(primary)
+def test_a_device_may_refuse_and_be_asked_again() -> None:
+    opened().play(
+        """
+        >> CLOSE_CHANNEL child_relid=1
+        << Closed disk
+        >> OPEN_CHANNEL child_relid=1 openid=2 ringbuffer_gpadlhandle=0x10 downstream_ringbuffer_pageoffset=4
+        << OpenRequested disk
+        -- refuse disk
+        !! refused by the device
+        << OPEN_CHANNEL_RESULT child_relid=1 openid=2 status=UNSUCCESSFUL
+        -- accept disk    # too late
+        >> OPEN_CHANNEL child_relid=1 openid=3 ringbuffer_gpadlhandle=0x10 downstream_ringbuffer_pageoffset=4
+        << OpenRequested disk open_id=3
+        """
+    )
 
 
-# ---------------------------------------------------------------- the end of a connection
+def test_a_channel_may_be_closed_while_it_opens() -> None:
+    opened().play(
+        """
+        >> CLOSE_CHANNEL child_relid=1
+        << Closed disk
+        >> OPEN_CHANNEL child_relid=1 ringbuffer_gpadlhandle=0x10 downstream_ringbuffer_pageoffset=4
+        << OpenRequested disk
+        >> CLOSE_CHANNEL child_relid=1
+        << Closed disk
+        -- accept disk
+        """
+    )
 
 
-def unload(driver: GuestDriver) -> None:
-    driver.unload()
+def test_what_is_not_open_is_not_closed() -> None:
+    connected().play(
+        """
+        >> CLOSE_CHANNEL child_relid=1
+        !! not open
+        >> CLOSE_CHANNEL child_relid=2
+        !! unknown relid
+        """
+    )
 
 
-def crash(driver: GuestDriver) -> None:
-    """Another kernel begins without a word of the first."""
+# ------------------------------------------------------------ MODIFY_CHANNEL
 
 
-@pytest.mark.parametrize("end", [unload, crash])
-def test_the_next_kernel_finds_the_same_channels_closed(bed: Bed, end: Callable[[GuestDriver], None]) -> None:
-    bed.device.answer = echo
-    channels = open_all(bed)
-    end(bed.driver)
-    bed.driver.connect()
-    assert not bed.device.open
-    assert sorted(bed.device.history[3:]) == ["closed 0", "closed 1", "closed 2"]
-    assert all(channel.signal() is CONNECTION_GONE for channel in channels)
-    (again,) = bed.driver.request_offers()
-    assert again == bed.offer
-    assert echoes(bed.open())
+@pytest.mark.parametrize("version", ["4.1", "5.0", "5.1", "5.2"])
+def test_before_5_3_a_retargeted_channel_is_not_confirmed(version: str) -> None:
+    opened(version).play(
+        """
+        >> MODIFY_CHANNEL child_relid=1 target_vp=2
+        << Retargeted disk target_vp=2
+        >> MODIFY_CHANNEL child_relid=1 target_vp=4
+        !! no such processor, SINT or VTL
+        """
+    )
 
 
-def test_a_device_that_is_added_later_is_offered_at_once(bed: Bed) -> None:
-    other, channel = bed.second()
-    assert other.history == ["opened 0"]
-    assert echoes(channel)
+@pytest.mark.parametrize("version", ["5.3", "6.0"])
+def test_from_5_3_on_the_guest_waits_for_an_answer_and_gets_one_whatever_it_asks(version: str) -> None:
+    opened(version, offers=("disk", "net")).play(
+        """
+        >> MODIFY_CHANNEL child_relid=1 target_vp=2
+        << Retargeted disk target_vp=2
+        << MODIFY_CHANNEL_RESPONSE child_relid=1 status=0
+        >> MODIFY_CHANNEL child_relid=1 target_vp=4
+        !! no such processor, SINT or VTL
+        << MODIFY_CHANNEL_RESPONSE child_relid=1 status=UNSUCCESSFUL
+        >> MODIFY_CHANNEL child_relid=1 target_vp=0xffffffff
+        !! no such processor, SINT or VTL
+        << MODIFY_CHANNEL_RESPONSE child_relid=1 status=UNSUCCESSFUL
+        >> MODIFY_CHANNEL child_relid=2
+        !! not open
+        << MODIFY_CHANNEL_RESPONSE child_relid=2 status=UNSUCCESSFUL
+        >> MODIFY_CHANNEL child_relid=3
+        !! unknown relid
+        << MODIFY_CHANNEL_RESPONSE child_relid=3 status=UNSUCCESSFUL
+        """
+    )
 
 
-# ---------------------------------------------------------------- rescind
+@pytest.mark.parametrize("version", ["2.4", "3.0", "4.0"])
+def test_before_4_1_there_is_no_modify_channel(version: str) -> None:
+    opened(version).play(
+        """
+        >> MODIFY_CHANNEL child_relid=1 target_vp=2
+        !! not in this version
+        """
+    )
 
 
-def rescind(bed: Bed) -> None:
-    bed.bus.rescind(bed.device)
-    assert bed.driver.take(wire.RescindOffer).child_relid == bed.offer.child_relid
+# ------------------------------------------------------------ what 6.0 adds to OPEN_CHANNEL
 
 
-def test_a_device_is_gone_when_the_guest_has_let_go_of_it(bed: Bed) -> None:
-    channel = bed.open()
-    rescind(bed)
-    assert bed.device.history == ["opened 0"]
-    channel.close()
-    bed.driver.release(channel.relid)
-    assert bed.device.history == ["opened 0", "closed 0", "gone"]
-    assert not bed.bus.devices()
-    bed.driver.unload()
-    bed.driver.connect()
-    assert not bed.driver.request_offers()
+def test_a_guest_of_6_0_may_choose_how_the_two_signal_each_other() -> None:
+    opened("6.0", features=SIGNALS | REDIRECT, offers=("disk", "net")).play(
+        """
+        >> GPADL child_relid=2 gpadl=0x20 pages=0-7
+        << GpadlCreated net
+        << GPADL_CREATED creation_status=0
+        >> OPEN_CHANNEL child_relid=2 ringbuffer_gpadlhandle=0x20 downstream_ringbuffer_pageoffset=4 \
+           connection_id=0x4711 event_flag=77 flags=1
+        << OpenRequested net connection_id=0x4711 event_flag=77 redirect=yes
+        """
+    )
 
 
-def test_a_rescinded_device_works_until_it_is_closed(bed: Bed) -> None:
-    bed.device.answer = echo
-    channel = bed.open()
-    rescind(bed)
-    assert echoes(channel)
+def test_a_guest_that_chooses_nothing_has_what_the_offer_says() -> None:
+    opened("6.0", features=SIGNALS).play(
+        """
+        >> CLOSE_CHANNEL child_relid=1
+        << Closed disk
+        >> OPEN_CHANNEL child_relid=1 ringbuffer_gpadlhandle=0x10 downstream_ringbuffer_pageoffset=4 flags=1
+        << OpenRequested disk connection_id=0x2001 event_flag=1 redirect=no
+        """
+    )
 
 
-def test_a_rescinded_device_goes_with_the_connection_of_a_guest_that_holds_it(bed: Bed) -> None:
-    bed.open()
-    rescind(bed)
-    bed.driver.connect()
-    assert bed.device.history == ["opened 0", "closed 0", "gone"]
-    assert not bed.driver.request_offers()
+def test_choices_do_not_count_if_they_were_not_agreed_on() -> None:
+    opened("6.0", features=REDIRECT).play(
+        """
+        >> CLOSE_CHANNEL child_relid=1
+        << Closed disk
+        >> OPEN_CHANNEL child_relid=1 ringbuffer_gpadlhandle=0x10 downstream_ringbuffer_pageoffset=4 \
+           connection_id=0x4711 event_flag=77
+        << OpenRequested disk connection_id=0x2001 event_flag=1
+        """
+    )
 
 
-def test_a_device_that_nobody_knows_is_gone_at_once(bed: Bed) -> None:
-    bed.driver.unload()
-    bed.bus.rescind(bed.device)
-    assert bed.device.history == ["gone"]
+@pytest.mark.parametrize(
+    "choice",
+    ["connection_id=4", "connection_id=0x1000000", "connection_id=0x2001", "connection_id=9 event_flag=2048"],
+    ids=["the bus's own", "more than 24 bits", "another channel's", "no such flag"],
+)
+def test_choices_are_checked(choice: str) -> None:
+    opened("6.0", features=SIGNALS, offers=("disk", "net")).play(
+        f"""
+        >> GPADL child_relid=2 gpadl=0x20 pages=0-7
+        << GpadlCreated net
+        << GPADL_CREATED creation_status=0
+        >> OPEN_CHANNEL child_relid=2 ringbuffer_gpadlhandle=0x20 downstream_ringbuffer_pageoffset=4 {choice}
+        !! bad connection id or event flag
+        << OPEN_CHANNEL_RESULT child_relid=2 status=UNSUCCESSFUL
+        """
+    )
 
 
-def test_a_device_may_be_put_in_its_own_place(bed: Bed) -> None:
-    """The new one is offered when the guest has released the old one, which it would be taken for."""
-    channel = bed.open()
-    rescind(bed)
-    successor = Recorder(1, echo)
-    add(bed.bus, bed.guest, successor)
-    assert not bed.driver.offers()
-    channel.close()
-    bed.driver.release(channel.relid)
-    (offer,) = bed.driver.offers()
-    assert echoes(bed.driver.open(offer))
-    assert bed.device.history[-1] == "gone" and successor.history == ["opened 0"]
+def test_a_channel_whose_connection_id_another_has_chosen_chooses_another() -> None:
+    opened("6.0", features=SIGNALS, offers=("disk", "net")).play(
+        """
+        >> CLOSE_CHANNEL child_relid=1
+        << Closed disk
+        >> OPEN_CHANNEL child_relid=1 ringbuffer_gpadlhandle=0x10 downstream_ringbuffer_pageoffset=4 \
+           connection_id=0x2002
+        << OpenRequested disk connection_id=0x2002
+        >> GPADL child_relid=2 gpadl=0x20 pages=0-7
+        << GpadlCreated net
+        << GPADL_CREATED creation_status=0
+        >> OPEN_CHANNEL child_relid=2 ringbuffer_gpadlhandle=0x20 downstream_ringbuffer_pageoffset=4
+        !! bad connection id or event flag
+        << OPEN_CHANNEL_RESULT child_relid=2 status=UNSUCCESSFUL
+        >> OPEN_CHANNEL child_relid=2 ringbuffer_gpadlhandle=0x20 downstream_ringbuffer_pageoffset=4 \
+           connection_id=0x2001
+        << OpenRequested net connection_id=0x2001
+        """
+    )
 
 
-def test_rescinding_takes_the_sub_channels_too(bed: Bed) -> None:
-    channels = open_all(bed)
-    bed.bus.rescind(bed.device)
-    rescinded = [bed.driver.take(wire.RescindOffer).child_relid for _ in range(3)]
-    assert sorted(rescinded) == [channel.relid for channel in channels]
-    for channel in reversed(channels):
-        channel.close()
-        bed.driver.release(channel.relid)
-    assert bed.device.history[-1] == "gone" and not list(bed.bus.slots())
-
-
-# ---------------------------------------------------------------- the machine's end
-
-
-def test_closing_the_bus_closes_channels_before_devices(bed: Bed) -> None:
-    open_all(bed)
-    bed.bus.close()
-    assert sorted(bed.device.history[3:6]) == ["closed 0", "closed 1", "closed 2"]
-    assert bed.device.history[6:] == ["gone"]
+@pytest.mark.parametrize("version", ["2.4", "4.0", "5.3"])
+def test_a_long_open_before_6_0_is_an_open_with_something_after_it(version: str) -> None:
+    script = opened(version)
+    fields = {"child_relid": "1", "openid": "2", "ringbuffer_gpadlhandle": "0x10"}
+    (payload,) = script.payloads("OPEN_CHANNEL", fields | {"downstream_ringbuffer_pageoffset": "4"})
+    script.play(
+        """
+        >> CLOSE_CHANNEL child_relid=1
+        << Closed disk
+        """
+    )
+    (asked,) = script.control.receive(payload.ljust(240, b"\xff"))
+    assert asked.request.connection_id == 0x2001  # type: ignore[union-attr]
