@@ -119,3 +119,15 @@ def test_a_guest_that_cannot_hear_is_counted_and_cannot_fill_the_hosts_log(
             assert post(guest, contact()) == HvStatus.SUCCESS
     assert bus.lost == {"INVALID_SYNIC_STATE": 50}
     assert not caplog.records
+
+
+def test_the_connection_survives_saving(guest: Guest, bus: VmBus) -> None:
+    post(guest, contact())
+    empty(guest)
+    other = Guest()
+    other.name_itself()
+    other.enable_synic(SINT, VECTOR)
+    restored = VmBus(other.partition)
+    restored.restore(bus.save())
+    post(other, REQUEST_OFFERS)
+    assert slot(other)[1][0] == ALL_OFFERS_DELIVERED
