@@ -83,12 +83,12 @@ class ScsiController(StorageAdapter):
         unit = self.unit(lun)
         self._units[lun] = None
         self._drain()
-        self._inventory_changed(Operation.REMOVE_DEVICE)
+        self._inventory_changed(lun, Operation.REMOVE_DEVICE)
         return unit.disk
 
     def _put(self, unit: Unit) -> None:
         self._place(unit)
-        self._inventory_changed(Operation.ENUMERATE_BUS)
+        self._inventory_changed(unit.lun, Operation.ENUMERATE_BUS)
 
     def _check_free(self, lun: int) -> None:
         if not 0 <= lun < MAX_UNITS:
@@ -96,8 +96,10 @@ class ScsiController(StorageAdapter):
         if self._units[lun] is not None:
             raise ConfigError(f"LUN {lun} is taken: name a free one, or detach what is there")
 
-    def _inventory_changed(self, operation: Operation) -> None:
+    def _inventory_changed(self, lun: int, operation: Operation) -> None:
+        """What is at `lun` came or went: the others tell the guest."""
         if self._ready:
             for unit in self.units.values():
-                unit.attend(LUNS_CHANGED)
+                if unit.lun != lun:
+                    unit.attend(LUNS_CHANGED)
             self._notify(operation)

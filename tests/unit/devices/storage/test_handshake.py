@@ -58,7 +58,7 @@ def test_a_guest_of_each_version_gets_through(number: int) -> None:
 @pytest.mark.parametrize("number", (0x0402, 0x0200, 0x0603, 0x0500, 0, 0xFFFF))
 def test_other_versions_are_refused_and_the_guest_may_ask_for_the_next(number: int) -> None:
     handshake = handshake_in(State.VERSION)
-    assert send(handshake, VERSION, version(number)).status == NtStatus.REVISION_MISMATCH == 0xC0000059
+    assert send(handshake, VERSION, version(number)).status == 0xC0000059
     assert handshake.state is State.VERSION
     assert send(handshake, VERSION, version(0x0501)).status == NtStatus.SUCCESS
 
