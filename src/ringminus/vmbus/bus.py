@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -77,7 +77,8 @@ class VmBus:
     def __init__(self, partition: Partition, monitor_pages: tuple[int, int] | None = None) -> None:
         self._partition = partition
         self._memory = partition.memory
-        self.control = ControlPlane(partition.memory.is_ram, partition.vp_count, monitor_pages)
+        self._monitor_pages = monitor_pages
+        self.control = self._new_control()
         self.refused: Counter[str] = Counter()
         self.lost: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
@@ -97,9 +98,11 @@ class VmBus:
             actions.Released: self._release,
             actions.TlConnect: self._refuse_connection,
         }
-        port = MessagePort(self._receive)
         for connection in (MESSAGE_CONNECTION_ID, MESSAGE_CONNECTION_ID_4):
-            partition.connections.connect(connection, port)
+            partition.connections.connect(connection, MessagePort(partial(self._receive, connection)))
+
+    def _new_control(self) -> ControlPlane:
+        return ControlPlane(self._memory.is_ram, self._partition.vp_count, self._monitor_pages)
 
     # ------------------------------------------------------------ devices
 
@@ -148,7 +151,7 @@ class VmBus:
 
     # ------------------------------------------------------------ messages
 
-    def _receive(self, message_type: int, payload: bytes) -> HvStatus:
+    def _receive(self, connection: int, message_type: int, payload: bytes) -> HvStatus:
         if len(self._outbox) >= OUTBOX_LIMIT:
             return HvStatus.INSUFFICIENT_BUFFERS  # the guest does not take our answers: it has to wait
         try:
@@ -156,7 +159,7 @@ class VmBus:
                 raise GuestError(f"message type {message_type} is not the bus's")
             if self._partition.tap.bus is not None:
                 self._tell(payload, to_guest=False)
-            made = self.control.receive(payload)
+            made = self.control.receive(payload, connection)
         except GuestError as error:
             self.refused[type(error).__name__] += 1
             log.info("VMBus message refused: %s", error)
@@ -302,6 +305,57 @@ class VmBus:
         return self.control.tl_connect_result(action.endpoint, action.service, CONNECTION_REFUSED)
 
     # ------------------------------------------------------------ state
+
+    def save(self) -> dict[str, Any]:
+        """Bus and devices as plain data; the rings' contents are part of the guest's RAM."""
+        devices = {str(device.instance): device.save() for device in self.devices()}  # may still send
+        return {
+            "control": self.control.save(),
+            "devices": devices,
+            "slots": [
+                {
+                    "key": key,
+                    "instance": str(slot.device.instance),
+                    "index": slot.index,
+                    "monitor_id": slot.monitor_id,
+                    "channel": None if slot.channel is None else slot.channel.save(),
+                }
+                for key, slot in self._slots.items()
+            ],
+            "monitor": self._monitor.page,
+            "outbox": [[one.payload, one.target and astuple(one.target)] for one in self._outbox],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """The state that `save` gave, to a new bus with the same devices; the RAM must be back already.
+
+        Each device gets its state first, and is then told of its channels that were open, as if they were
+        opened now.
+        """
+        devices = {str(device.instance): device for device in self.devices()}
+        self.control = self._new_control()
+        self.control.restore(state["control"])
+        self._slots = {
+            one["key"]: Slot(devices[one["instance"]], one["index"], one["monitor_id"])
+            for one in state["slots"]
+        }
+        self._monitor.set_page(state["monitor"])
+        for instance, saved in state["devices"].items():
+            devices[instance].restore(saved)
+        for one in state["slots"]:
+            if one["channel"] is not None:
+                self._reopen(one["key"], one["channel"])
+        for payload, target in state["outbox"]:
+            self._send(actions.Send(payload, target and actions.MessageTarget(*target)))
+
+    def _reopen(self, key: int, saved: dict[str, Any]) -> None:
+        slot, request = self._slots[key], self.control.open_request(key)
+        if request is not None:
+            slot.channel = channel = self._make_channel(key, slot, request)
+            slot.request, slot.relid, slot.opened = request, request.relid, 1
+            channel.restore(saved)
+            if channel.alive:
+                slot.device.opened(channel)
 
     def close(self) -> None:
         """The machine ends: every channel is closed, then every device."""

@@ -291,9 +291,15 @@ class OpenChannel:
 
     def save(self) -> dict[str, Any]:
         """What is not in guest memory, as plain data."""
-        return {"backlog": [list(waiting) for waiting in self._backlog], "owed": self._owed}
+        return {
+            "backlog": [list(waiting) for waiting in self._backlog],
+            "owed": self._owed,
+            "alive": self._alive,
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """The state that `save` gave."""
         self._backlog = deque(Waiting(*waiting) for waiting in state["backlog"])
-        self._owed = state["owed"]
+        self._owed, self._alive = state["owed"], state["alive"]
+        if self._alive and self._backlog:
+            self._send_backlog()  # asks for room anew

@@ -21,7 +21,7 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from ringminus.vmbus.actions import Action
+from ringminus.vmbus.actions import Action, OpenRequest
 from ringminus.vmbus.channel_states import Channel
 from ringminus.vmbus.channels import Channels
 from ringminus.vmbus.connection import FEATURES, Connection, Pages
@@ -133,6 +133,12 @@ class ControlPlane:
         if gpadl is None:
             raise VmBusError(Refusal.UNKNOWN_GPADL, f"the channel has no GPADL {handle:#x}")
         return gpadl
+
+    def open_request(self, key: OfferKey) -> OpenRequest | None:
+        """How the guest opened a channel, while it is open or opening."""
+        channel = self._core.channels.get(key)
+        use = None if channel is None else channel.in_use
+        return None if use is None else use.request
 
     # ------------------------------------------------------------ the guest
 

@@ -172,4 +172,4 @@ class Device:
         return {}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """The state that `save` gave."""
+        """The state that `save` gave; `opened` follows for each channel that was open then."""

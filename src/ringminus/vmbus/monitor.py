@@ -38,11 +38,12 @@ class Monitor:
         self._clock = clock
         self._timer = timers.timer(self._poll)
         self._page: memoryview | None = None
+        self.page: int | None = None
         self._watches: dict[int, Watch] = {}
 
     def set_page(self, gpa: int | None) -> None:
         """Where the guest sets its bits; None forgets it. A page that is no RAM is none."""
-        self._page = None
+        self._page, self.page = None, gpa
         if gpa is not None and gpa % PAGE_SIZE == 0 and self._memory.is_ram(gpa, PAGE_SIZE):
             self._page = self._memory.view(gpa, PAGE_SIZE)
             for monitor_id, watch in self._watches.items():
