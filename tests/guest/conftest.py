@@ -27,24 +27,37 @@ def demo_guest() -> GuestImage:
         pytest.skip(f"no demo guest here: {error}")
 
 
-@pytest.fixture(scope="session")
-def guest_options(demo_guest: GuestImage) -> list[str]:
-    return ["--kernel", str(demo_guest.kernel), "--initrd", str(demo_guest.initrd)]
+def options_for(image: GuestImage) -> list[str]:
+    return ["--kernel", str(image.kernel), "--initrd", str(image.initrd)]
 
 
-@pytest.fixture(scope="session")
-def run_guest(guest_options: list[str]) -> RunGuest:
+def runner(image: GuestImage) -> RunGuest:
     def run(*options: str, script: str | None = None, words: str = "", timeout: float = 120) -> Run:
-        arguments = ["run", *guest_options, "--console", "stdio", "--append", kernel_words(script, words)]
-        return run_command(*arguments, *options, timeout=timeout)
+        fixed = ["run", *options_for(image), "--console", "stdio", "--append", kernel_words(script, words)]
+        return run_command(*fixed, *options, timeout=timeout)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def guest_options(demo_guest: GuestImage) -> list[str]:
+    return options_for(demo_guest)
+
+
+@pytest.fixture(scope="session")
+def run_guest(demo_guest: GuestImage) -> RunGuest:
+    return runner(demo_guest)
 
 
 @pytest.fixture(scope="session")
 def program_guest(demo_guest: GuestImage) -> GuestImage:
     """The demo guest with the programs of tests/guest/programs in its /bin."""
     return build(REPOSITORY / ".cache" / "guest-programs", extra=guest_programs())
+
+
+@pytest.fixture(scope="session")
+def run_program_guest(program_guest: GuestImage) -> RunGuest:
+    return runner(program_guest)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
-from itertools import count
 from uuid import UUID
 
 from ringminus.errors import GuestError
@@ -191,13 +190,13 @@ class Stream:
     def _transfer(self, number: int, data: bytes) -> None:
         section = self._free.pop(0)
         self._sums[number] = section, _sum(data)
-        ranges, position = [], 0
-        for index, length in zip(count(), _parts(len(data), number % 3 + 1)):
-            # the parts lie in the section from its end on, a gap between them
-            start = section * SECTION + SECTION - (index + 1) * (SECTION // 3)
-            _put(self._channel, self._buffer, start, data[position : position + length])
-            ranges.append((length, start))
-            position += length
+        # the parts lie in the section from its end on, with gaps between them
+        ranges, position, end = [], 0, (section + 1) * SECTION
+        for length in _parts(len(data), number % 3 + 1):
+            end -= length
+            _put(self._channel, self._buffer, end, data[position : position + length])
+            ranges.append((length, end))
+            position, end = position + length, end - (SECTION - len(data)) // 3
         self._channel.send_transfer(PAGESET, ranges, b"", number)
 
 

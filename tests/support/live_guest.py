@@ -98,8 +98,8 @@ class LiveGuest:
 
     @property
     def console(self) -> str:
-        """All that the guest has printed."""
-        return self._console.decode(errors="replace").replace("\r\n", "\n")
+        """All that the guest has printed, without carriage returns."""
+        return self._console.decode(errors="replace")
 
     async def expect(self, text: str) -> str:
         """Wait until the guest prints `text`; gives what it printed since the last `expect`, up to there."""
@@ -112,7 +112,12 @@ class LiveGuest:
             await self._printed.wait()
         before = self._console[self._read : found]
         self._read = found + len(wanted)
-        return before.decode(errors="replace").replace("\r\n", "\n")
+        return before.decode(errors="replace")
+
+    async def ready(self) -> None:
+        """Wait until the guest takes commands; needed only after one that has restarted it."""
+        await self.expect(STARTED)
+        await self.expect("== ready\n")
 
     async def start(self, command: str) -> None:
         """Have the guest's shell begin a command, of which `finish` gives the result."""
@@ -155,7 +160,7 @@ class LiveGuest:
             raise GuestFailed(f"the guest ended otherwise: {self.outcome}")
 
     def _print(self, data: bytes) -> None:
-        self._console += data
+        self._console += data.replace(b"\r", b"")
         self._printed.set()
 
     async def live(self) -> None:
@@ -199,8 +204,7 @@ def run_live(scenario: Scenario[T], setup: Setup, timeout: float = 120) -> T:
         life = asyncio.create_task(guest.live())
         try:
             async with asyncio.timeout(timeout):
-                await guest.expect(STARTED)
-                await guest.expect("== ready\r\n")
+                await guest.ready()
                 result = await scenario(guest)
                 await guest.power_off()
             return result

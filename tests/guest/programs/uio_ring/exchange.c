@@ -360,24 +360,28 @@ void run_direct(struct device *device, uint32_t count, uint32_t smallest, uint32
 
 void run_until_rescinded(struct device *device)
 {
-    struct job job = {ECHO, ~0u, 0, 2000, .send = send_echo, .receive = receive_echo};
+    struct job job = {.operation = ECHO, .count = ~0u, .largest = 2000};
+    struct control *in = device->in.control;
     uint32_t count;
+    ssize_t got = sizeof count;
     printf("until-rescinded: begun\n");
     fflush(stdout);
-    for (;;) {
-        uint32_t old = device->out.control->write_index;
-        while (job.sent - job.answered < WINDOW && send_echo(device, &job))
-            job.sent++;
-        tell(device, old);
+    while (got == sizeof count) {
+        for (; job.sent - job.answered < WINDOW; job.sent++) {
+            uint32_t old = device->out.control->write_index;
+            if (!send_echo(device, &job))
+                break;
+            tell(device, old);
+        }
+        in->interrupt_mask = 0;
+        __sync_synchronize();
+        if (in->write_index == device->read)
+            got = read(device->fd, &count, sizeof count);
+        in->interrupt_mask = 1;
         for (; read_packet(device); job.answered++)
             receive_echo(device, &job);
         finish_reading(device);
-        device->in.control->interrupt_mask = 0;
-        __sync_synchronize();
-        if (device->in.control->write_index == device->read && read(device->fd, &count, sizeof count) < 0)
-            break;
-        device->in.control->interrupt_mask = 1;
     }
     check(errno == EIO, "%m");
-    printf("until-rescinded: rescinded after %s\n", job.answered > WINDOW ? "traffic" : "nothing");
+    printf("until-rescinded: %u echoes\n", job.answered);
 }
