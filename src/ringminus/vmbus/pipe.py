@@ -44,15 +44,14 @@ class PipeReader:
         if header.msgsize > LARGEST or end > len(payload):
             raise PipeError(f"{header.msgsize} bytes in a pipe packet of {len(payload)}")
         data = bytes(payload[PipeHeader.SIZE : end])
-        if header.flags == PipePacket.PARTIAL and self._mode is PipeMode.MESSAGE:
-            self._partial += data
-            if len(self._partial) > LARGEST:
-                raise PipeError(f"a message of more than {LARGEST} bytes")
-            return None
-        if header.flags != PipePacket.DATA:
+        partial = header.flags == PipePacket.PARTIAL and self._mode is PipeMode.MESSAGE
+        if header.flags != PipePacket.DATA and not partial:
             raise PipeError(f"a pipe packet of type {header.flags}")
-        message, self._partial = self._partial + data, b""
-        return message
+        message = self._partial + data
+        if len(message) > LARGEST:
+            raise PipeError(f"a message of more than {LARGEST} bytes")
+        self._partial = message if partial else b""
+        return None if partial else message
 
 
 def frame(data: bytes, mode: PipeMode) -> list[bytes]:
