@@ -36,14 +36,14 @@ class Bitmaps:
     def __init__(self, source: Source, bat: Bat, waiting: Callable[[int], bool]) -> None:
         """`waiting` tells whether the page at an offset of the file has yet to be written."""
         self._source = source
-        self._bat = bat
+        self.bat = bat
         self._waiting = waiting
         self._pages: dict[int, bytearray] = {}
 
     def offset_of(self, number: int) -> int:
         """Where in the file a page is."""
         chunk, page = divmod(number, _PAGES_PER_CHUNK)
-        place = self._bat.entries[self._bat.geometry.bitmap_index_of(chunk)] & PLACE_MASK
+        place = self.bat.entries[self.bat.geometry.bitmap_index_of(chunk)] & PLACE_MASK
         return place + page * PAGE
 
     def is_cached(self, sector: int, count: int) -> bool:

@@ -16,8 +16,8 @@ from ringminus.disks.vhdx.locator import ParentLocator
 from ringminus.disks.vhdx.metadata import Metadata
 from ringminus.disks.vhdx.open import open_vhdx
 from ringminus.disks.vhdx.regions import Region, Regions
+from ringminus.disks.vhdx.resize import bat_length
 from ringminus.disks.vhdx.wire import (
-    BAT_ENTRY_SIZE,
     BAT_REGION,
     HEADER_OFFSETS,
     HEADER_SECTION_SIZE,
@@ -106,11 +106,6 @@ def _check(metadata: Metadata) -> None:
     if size % metadata.sector_size:
         sector = metadata.sector_size
         raise ConfigError(f"a size of {size} bytes is not a whole number of {sector}-byte sectors")
-
-
-def bat_length(geometry: Geometry) -> int:
-    """Bytes of a BAT region for such a disk."""
-    return -(-geometry.entries * BAT_ENTRY_SIZE // MIB) * MIB
 
 
 def _write(path: Path, metadata: Metadata) -> None:

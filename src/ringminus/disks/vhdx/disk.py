@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -172,6 +173,10 @@ class Vhdx(Disk):
             return True
         return self._file.try_read(offset, views)
 
+    def read_parent(self, offset: int, buffers: Buffers) -> None:
+        """What the range would be if nothing of it were in this file; only with a parent."""
+        self._read_parent(offset, buffers, total(buffers), wait=True)
+
     def _read_parent(self, offset: int, views: Buffers, count: int, wait: bool) -> bool:
         assert self.parent is not None
         there = min(count, max(0, self.parent.size - offset))
@@ -260,7 +265,7 @@ class Vhdx(Disk):
             store.lock.release()
 
     def flush(self) -> None:
-        if self._journal.ready or self._journal.failure is not None:
+        if self.store.begun:
             self._journal.commit()
 
     @property
@@ -277,12 +282,20 @@ class Vhdx(Disk):
 
     def resize(self, size: int) -> None:
         resize.resize(self, size)
-        self.size = size
+
+    def take_geometry(self) -> None:
+        """The store's size and table are others now."""
+        self.size = self.store.geometry.size
         self._places = self.store.bat.places
 
     def allocated(self, offset: int, length: int) -> tuple[bool, int]:
         self._check(offset, length)
         return trim.allocated(self.store, offset, length)
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._file.path
 
     @property
     def data_write_guid(self) -> UUID:
@@ -316,8 +329,9 @@ class Vhdx(Disk):
         if self._file.fd < 0:
             return
         try:
-            if self._journal.ready:
-                self._journal.finish(self.store.cut)
+            if self.store.begun:
+                self._journal.commit(forget=True)
+                self.store.cut()
         finally:
             self._journal.ready = False
             self._fd = -1

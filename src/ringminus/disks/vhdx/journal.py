@@ -21,8 +21,9 @@ comes after those of the chunk's blocks, which must not be partially present wit
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ringminus.disks.disk import DiskError
@@ -61,7 +62,7 @@ class Journal:
         self._waiting_space = 0
         self.writers: set[object] = set()
         self.generation = 0  # counts the times at which space became reusable
-        self.ready = False  # whether the file's headers say that it is being written, and nothing has failed
+        self.ready = False  # whether the header says that contents change, and nothing has failed
         self.failure: DiskError | None = None
 
     @property
@@ -87,8 +88,9 @@ class Journal:
         self._leaving.append((offset, length))
         self._waiting_space += length
 
-    def commit(self) -> None:
-        """Make durable what was written and changed before; raises `DiskError`, now and ever after."""
+    def commit(self, forget: bool = False) -> None:
+        """Make durable what was written and changed before; with `forget`, also leave the log empty before
+        any space is reused. Raises `DiskError`, now and ever after."""
         with self._committing:
             self.check()
             with self._lock:
@@ -100,11 +102,23 @@ class Journal:
                 ordered = [*bitmaps.items(), *sorted(tables.items(), reverse=True)]
                 pages = [(offset, bytes(view)) for offset, view in ordered]
             self._make_durable(pages, end)
+            if forget:
+                self._forget()
             with self._lock:
                 self._in_commit = set()
                 self._freed += [Freed(*one, set(self.writers)) for one in leaving]
                 self._waiting_space = sum(length for _, length in self._leaving)
                 self.reuse()
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """With the lock and nothing waiting, for a change of more than blocks; inside, `log_at_once`."""
+        while True:
+            self.commit(forget=True)
+            with self._committing, self._lock:
+                if not self._bitmaps and not self._tables and not self._leaving:
+                    yield
+                    return
 
     def check(self) -> None:
         """Raise the error that has ended all writing."""
@@ -128,11 +142,25 @@ class Journal:
             self.failure, self.ready = error, False
             raise
 
-    def log_at_once(self, pages: list[Page], end: int) -> None:
-        """Change pages that belong together, durably; nothing may wait, and `end` bytes be in the file."""
-        with self._committing:
-            self.check()
-            self._make_durable(pages, end)
+    def _forget(self) -> None:
+        """Leave the log empty. A page that it holds would overwrite what comes to the page's place, if that
+        place is not a page's any more."""
+        try:
+            self._file.flush()
+            self._log.clear()
+        except DiskError as error:
+            self.failure, self.ready = error, False
+            raise
+
+    def log_at_once(self, pages: list[Page]) -> None:
+        """Change pages, durably, and leave the log empty; called in `alone`. So many that they do not fit one
+        entry are not one change."""
+        self._make_durable(pages, self._space.end)
+        self._forget()
+
+    def free_now(self, offset: int, length: int) -> None:
+        """Free a range that no durable metadata name any more, nor the log; called under the lock."""
+        self._freed.append(Freed(offset, length, set(self.writers)))
 
     def reuse(self) -> None:
         """Make freed space usable that nobody can be writing to; called under the lock."""
@@ -146,11 +174,3 @@ class Journal:
             self.generation += 1
             self._file.punch(freed.offset, freed.length)
             self._space.give(freed.offset, freed.length)
-
-    def finish(self, shrink: Callable[[], None]) -> None:
-        """Commit, and leave a file without a log; `shrink` may then cut what is free at its end."""
-        self.commit()
-        with self._committing:
-            self._make_durable([], 0)
-            self._log.clear()
-            shrink()

@@ -59,9 +59,8 @@ class Regions:
     def metadata(self) -> Region:
         return self._named(METADATA_REGION)
 
-    def with_bat(self, offset: int, length: int) -> Regions:
+    def with_bat(self, moved: Region) -> Regions:
         """The same with the BAT elsewhere."""
-        moved = Region(BAT_REGION, offset, length)
         return Regions(tuple(moved if region.guid == BAT_REGION else region for region in self.all))
 
     def pack(self) -> bytes:

@@ -11,6 +11,7 @@ from ringminus.disks.disk import DiskError
 from ringminus.disks.files import HostFile
 from ringminus.disks.vhdx.bat import Bat
 from ringminus.disks.vhdx.bitmaps import Bitmaps
+from ringminus.disks.vhdx.geometry import Geometry
 from ringminus.disks.vhdx.header import new_guid
 from ringminus.disks.vhdx.image import Image
 from ringminus.disks.vhdx.journal import Journal
@@ -34,29 +35,36 @@ class Store:
         self.lock = threading.Lock()
         self.bat: Bat = image.bat
         self.fixed = image.metadata.fixed
+        self.begun = False
         self.geometry = image.geometry
         self.space = image.space()
         self.log = LogWriter(file, image.headers)
         self.journal = Journal(file, self.log, self.space, self.lock)
         self.bitmaps = Bitmaps(image.source, self.bat, self.journal.waiting_bitmaps)
 
-    def begin(self) -> None:
-        """Before the first change: say in the header that the contents change. Takes the lock itself."""
-        if self.journal.ready:
+    def begin(self, contents: bool = True) -> None:
+        """Before the first change: say in the header that the file, and the disk's `contents`, are changing.
+
+        Takes the lock itself. Children know their parent by its contents' GUID, so what leaves the contents
+        as they are must leave that too.
+        """
+        if self.journal.ready or (self.begun and not contents):
             return
         if self.file.read_only:
             raise DiskError(f"{self.file.path} was opened read-only")
         with self.lock:
             self.journal.check()
-            if self.journal.ready:
-                return
-            headers, log = self.image.headers, {}
-            if not headers.current.log_length:
-                log = {"log_offset": self.space.take(MIB) or self.space.append(MIB), "log_length": MIB}
-            if self.file.size != self.space.end:
-                self.file.truncate(self.space.end)
-            headers.update(file_write_guid=new_guid(), data_write_guid=new_guid(), **log)
-            self.journal.ready = True
+            if not self.begun:
+                log = {}
+                if not self.image.headers.current.log_length:
+                    log = {"log_offset": self.space.take(MIB) or self.space.append(MIB), "log_length": MIB}
+                if self.file.size != self.space.end:
+                    self.file.truncate(self.space.end)
+                self.image.headers.update(file_write_guid=new_guid(), **log)
+                self.begun = True
+            if contents and not self.journal.ready:
+                self.image.headers.update(data_write_guid=new_guid())
+                self.journal.ready = True
 
     def look_up(self, block: int) -> tuple[int, int]:
         """A payload block's state and its place in the file."""
@@ -67,7 +75,7 @@ class Store:
         """Give a block's entry another value."""
         self.journal.change_table(*self.bat.page(self.bat.set(block, state, place)))
 
-    def _take(self, length: int) -> int:
+    def take(self, length: int) -> int:
         """A place in the file of so many bytes, all zeros."""
         place = self.space.take(length)
         if place is None:
@@ -92,12 +100,12 @@ class Store:
         state, remembered = self.look_up(block)
         if state == BlockState.NOT_PRESENT and self.geometry.differencing:
             self._need_bitmap(block)
-            self.change(block, BlockState.PARTIALLY_PRESENT, self._take(self.geometry.block_size))
+            self.change(block, BlockState.PARTIALLY_PRESENT, self.take(self.geometry.block_size))
             return
         if remembered:
             # only an unmapped block's own place is left in its entry
             self.file.zero(remembered, self.geometry.block_size)
-        place = remembered or self._take(self.geometry.block_size)
+        place = remembered or self.take(self.geometry.block_size)
         self.change(block, BlockState.FULLY_PRESENT, place)
 
     def _need_bitmap(self, block: int) -> None:
@@ -106,7 +114,7 @@ class Store:
         chunk = block // geometry.chunk_ratio
         index = geometry.bitmap_index_of(chunk)
         if self.bat.entries[index] & STATE_MASK != BitmapState.PRESENT:
-            self.bat.entries[index] = self._take(BITMAP_BLOCK_SIZE) | BitmapState.PRESENT
+            self.bat.entries[index] = self.take(BITMAP_BLOCK_SIZE) | BitmapState.PRESENT
             self.journal.change_table(*self.bat.page(index))
             self.bitmaps.new_chunk(chunk)
         sectors = geometry.block_size // geometry.sector_size
@@ -136,8 +144,12 @@ class Store:
         if place:
             self.journal.free(place, self.geometry.block_size)
 
+    def use(self, geometry: Geometry) -> None:
+        """Work with another size."""
+        self.geometry = self.bat.geometry = geometry
+
     def cut(self) -> None:
-        """Make the file end where its last part does; the log must be empty, and nobody else be here."""
+        """Make the file end where its last part does; the log must be empty."""
         end = self.space.end
         if self.space.cut() < end:
             self.file.truncate(self.space.end)

@@ -38,7 +38,7 @@ def unmap(store: Store, offset: int, length: int) -> None:
             with store.lock:
                 _unmap_block(store, block)
         else:
-            _punch(store, block, within, count)
+            punch(store, block, within, count)
         if store.journal.is_due:
             store.journal.commit()
 
@@ -50,7 +50,7 @@ def _unmap_block(store: Store, block: int) -> None:
         store.drop(block, BlockState.UNMAPPED)
 
 
-def _punch(store: Store, block: int, within: int, count: int) -> bool:
+def punch(store: Store, block: int, within: int, count: int) -> bool:
     """Make a part of a block a hole, if the block is wholly in the file."""
     writer = object()
     store.journal.writers.add(writer)
@@ -73,7 +73,7 @@ def write_zeros(store: Store, offset: int, length: int) -> None:
         if whole and not store.fixed:
             with store.lock:
                 _zero_block(store, block)
-        elif not _punch(store, block, within, count):
+        elif not punch(store, block, within, count):
             _zero_part(store, block, within, count)
         if store.journal.is_due:
             store.journal.commit()
