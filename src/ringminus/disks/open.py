@@ -7,6 +7,7 @@ Therefore the name (its extension) and the contents have to agree, or the caller
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,7 +46,16 @@ _MAGIC = (
     ("parallels", 0, b"WithoutFreeSpace"),
     ("parallels", 0, b"WithouFreSpacExt"),
 )
+QEMU_FORMATS = ("qcow2", "qcow", "vmdk", "vdi", "qed", "parallels")
 _VHD_FOOTERS = (512, 511)  # old Virtual PC wrote one of 511 bytes
+
+
+_URL = re.compile(r"nbds?(\+\w+)?:/", re.IGNORECASE)
+
+
+def is_url(text: str) -> bool:
+    """Whether this names the disk of an NBD server."""
+    return _URL.match(text) is not None
 
 
 def _contents(file: HostFile) -> list[str]:
@@ -121,23 +131,39 @@ def _open_vhd(path: Path, read_only: bool) -> Disk:
     return open_vhd(path, read_only)
 
 
+def _open_qemu(format: str) -> Callable[[Path, bool], Disk]:
+    def opener(path: Path, read_only: bool) -> Disk:
+        from ringminus.disks.nbd.qemu import open_qemu
+
+        return open_qemu(path, format, read_only)
+
+    return opener
+
+
 FORMATS: dict[str, Callable[[Path, bool], Disk]] = {
     "raw": _open_raw,
     "iso": _open_iso,
     "vhd": _open_vhd,
     "vhdx": _open_vhdx,
+    **{name: _open_qemu(name) for name in QEMU_FORMATS},
 }
 
 
 def open_disk(
     path: Path | str, format: str | None = None, read_only: bool = False, sector_size: int | None = None
 ) -> Disk:
-    """Open a disk and lock its file.
+    """Open a disk and lock its file; `path` may also be the URL of an NBD server's disk.
 
     `format` is one of `FORMATS`; without it the name and the contents tell. `.iso` files (format `iso`) are
     read-only with 2048-byte sectors. `sector_size` is for raw disks, which do not say it themselves. Raises
     `ConfigError` for an unknown format, and `DiskError` for what the host or the file refuses.
     """
+    if is_url(str(path)):
+        from ringminus.disks.nbd.url import open_url
+
+        if format not in (None, "nbd") or sector_size is not None:
+            raise ConfigError(f"{path}: an NBD server decides on format and sectors")
+        return open_url(str(path), read_only)
     path = Path(path)
     name = format or probe(path)
     if name not in FORMATS:
