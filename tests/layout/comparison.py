@@ -16,17 +16,17 @@ from dataclasses import dataclass, field
 from ringminus.wire import Array, Bytes, Int, Struct
 from support.btf import Btf, Place
 
-UNUSED = re.compile(r"(reserved|rsvd|res|padding|pad|unused)_?\w{0,2}$")
+UNUSED = re.compile(r"_?(reserved|rsvd|res|padding|pad|unused)_?\w{0,2}$")
 
 
 @dataclass(frozen=True)
 class Same:
     """`wire` is the kernel's structure `kernel`, whose types `module` has.
 
-    renamed: our name to the kernel's. merged: our field to the neighbouring fields of the kernel that it
-    holds. split: our field to the larger field of the kernel that it is a part of. until: ours ends where
-    this field of the kernel begins. beyond: fields of ours that follow the end of the kernel's structure,
-    with the reason why it lacks them.
+    renamed: our name, or dotted path, to the kernel's name. merged: our field to the neighbouring fields of
+    the kernel that it holds. split: our field to the larger field of the kernel that it is a part of.
+    until: ours ends where this field of the kernel begins. beyond: fields of ours that follow the end of the
+    kernel's structure, with the reason why it lacks them.
     """
 
     wire: type[Struct]
@@ -40,7 +40,8 @@ class Same:
 
 
 def declared(wire: type[Struct], prefix: str = "", base: int = 0) -> Iterator[Place]:
-    """The fields of a wire structure and of those within it; `element` is 0 for byte strings."""
+    """The fields of a wire structure and of those within it, a structure before its fields; `element` is 0
+    for byte strings and structures."""
     for one in wire.FIELDS:
         path, offset = prefix + one.name, (base + one.offset) * 8
         if isinstance(one.kind, Bytes):
@@ -50,7 +51,9 @@ def declared(wire: type[Struct], prefix: str = "", base: int = 0) -> Iterator[Pl
         elif isinstance(one.kind, Array):
             yield Place(path, offset, one.size * 8, struct.calcsize("<" + one.kind.code))
         else:
-            yield from declared(one.kind, path + ".", base + one.offset)
+            inner = list(declared(one.kind, path + ".", base + one.offset))
+            yield Place(path, offset, one.size * 8, 0, parts=tuple(place.path for place in inner))
+            yield from inner
 
 
 def differences(same: Same, types: Btf) -> list[str]:
@@ -65,7 +68,7 @@ def differences(same: Same, types: Btf) -> list[str]:
     size = max((one.offset + one.size for one in compared), default=0)
     if size != end:
         found.append(f"{size // 8} bytes, {same.kernel} has {end // 8}")
-    known = {_last(one.path) for one in ours}
+    known = {name for one in ours for name in (one.path, _last(one.path))}
     tabled = (*same.renamed, *same.merged, *same.split, *same.beyond)
     return found + [f"the table names {name}, which is no field" for name in tabled if name not in known]
 
@@ -80,7 +83,14 @@ def _difference(one: Place, same: Same, places: list[Place], end: int) -> str | 
         whole = _named(places, same.split[name])
         inside = whole.offset <= one.offset and one.offset + one.size <= whole.offset + whole.size
         return None if inside else f"{where}: not in {_show(whole)}"
-    here = [p for p in places if p.offset == one.offset and p.size == one.size and not p.parts]
+    wanted = same.renamed.get(one.path, same.renamed.get(name, name))
+    here = [
+        p
+        for p in places
+        if p.offset == one.offset and p.size == one.size and bool(p.parts) == bool(one.parts)
+    ]
+    if one.parts and not here:
+        return None  # a structure of ours only; its fields count
     if not here:
         overlapping = [
             p for p in places if p.offset < one.offset + one.size and one.offset < p.offset + p.size
@@ -88,7 +98,6 @@ def _difference(one: Place, same: Same, places: list[Place], end: int) -> str | 
         if not overlapping and one.offset + one.size <= end and UNUSED.match(name):
             return None  # the compiler's padding
         return f"{where}: there is {', '.join(_show(p) for p in overlapping) or 'nothing'}"
-    wanted = same.renamed.get(name, name)
     alike = [
         p for p in here if _last(p.path) == wanted or (UNUSED.match(name) and UNUSED.match(_last(p.path)))
     ]

@@ -7,6 +7,7 @@ from typing import Annotated
 import pytest
 
 from layout.comparison import Same, SameNumbers, differences, number_differences
+from ringminus.machine.acpi.wire import Fadt
 from ringminus.wire import I32, U16, U32, U64, Array, Bytes, Struct
 from support.kernel_types import KernelTypes
 
@@ -115,6 +116,7 @@ def test_the_same_in_other_words(same: Same, kernel: KernelTypes) -> None:
         (Same(Long, "vmpacket_descriptor", until="flags"), "bytes, vmpacket_descriptor has 6"),
         (Same(Signed, "gpa_range"), "byte_count at 0, 4 bytes: it is unsigned"),
         (Same(Lists, "vmpacket_descriptor"), "head at 0, 8 bytes: there is type"),
+        (Same(Fadt, "acpi_table_fadt", "vmlinux"), "x_gpe0_block at 220, 12 bytes: its name is xgpe0_block"),
         (Same(Descriptor, "vmpacket_descriptor", renamed={"kind": "type"}), "the table names kind"),
         (Same(Descriptor, "vmpacket_descriptor", renamed={"type": "kind"}), "its name is type"),
     ],

@@ -15,7 +15,7 @@ from layout.comparison import Same, SameNumbers, differences, number_differences
 from ringminus.wire import Struct
 from support.kernel_types import KernelTypes
 
-CHECKED = ("ringminus.hypervisor.", "ringminus.vmbus.", "ringminus.devices.")
+CHECKED = tuple(f"ringminus.{part}." for part in ("hypervisor", "vmbus", "devices", "machine", "guest"))
 TABLES = [importlib.import_module(f"layout.tables.{m.name}") for m in pkgutil.iter_modules(tables.__path__)]
 SAME: list[Same] = [same for table in TABLES for same in table.SAME]
 NUMBERS: list[SameNumbers] = [same for table in TABLES for same in table.NUMBERS]

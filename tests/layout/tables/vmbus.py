@@ -70,7 +70,13 @@ MESSAGE_STRUCTURES = (
 RING_STRUCTURES = (
     Same(ring_wire.RingBuffer, "hv_ring_buffer", until="reserved2"),
     Same(ring_wire.PacketDescriptor, "vmpacket_descriptor"),
-    Same(ring_wire.TransferPageHeader, "vmtransfer_page_packet_header", "hv_netvsc", until="ranges"),
+    Same(
+        ring_wire.TransferPageHeader,
+        "vmtransfer_page_packet_header",
+        "hv_netvsc",
+        renamed={"descriptor": "d"},
+        until="ranges",
+    ),
     Same(ring_wire.TransferPageRange, "vmtransfer_page_range", "hv_netvsc"),
     Same(
         ring_wire.GpaDirectHeader,
