@@ -134,6 +134,13 @@ def _tell(image: GuestImage, root: RootImage | None, seconds: float) -> None:
 )
 @click.option("--suite", metavar="NAME", help="Prefer this distribution, such as bookworm-backports.")
 @click.option("--add", "additions", metavar="HOST:GUEST", multiple=True, help="Put a file into the initrd.")
+@click.option(
+    "--module",
+    "modules",
+    metavar="NAME",
+    multiple=True,
+    help="Put a kernel module and what it needs into the initrd, which loads it when it gives a shell.",
+)
 @click.option("--refresh", is_flag=True, help="Build again, from the newest packages.")
 @click.option("--json", "as_data", is_flag=True, help="Print what was built as JSON.")
 def build_command(
@@ -144,6 +151,7 @@ def build_command(
     kernel_package: str,
     suite: str | None,
     additions: tuple[str, ...],
+    modules: tuple[str, ...],
     refresh: bool,
     as_data: bool,
 ) -> None:
@@ -172,7 +180,13 @@ def build_command(
     with _interruptible(), _progress() as progress:
         if rootfs is None:
             image = build(
-                directory, progress, kernel_package=kernel_package, suite=suite, extra=extra, refresh=refresh
+                directory,
+                progress,
+                kernel_package=kernel_package,
+                suite=suite,
+                extra=extra,
+                modules=modules,
+                refresh=refresh,
             )
         else:
             image, root = build_with_root(
@@ -181,6 +195,7 @@ def build_command(
                 progress,
                 kernel_package=kernel_package,
                 extra=extra,
+                modules=modules,
                 options=options,
                 refresh=refresh,
             )

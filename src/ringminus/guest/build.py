@@ -6,12 +6,12 @@ import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ringminus.errors import HostError
+from ringminus.errors import ConfigError, HostError
 from ringminus.guest.init_script import INIT, MODULES, ROOT_MODULES
 from ringminus.guest.initramfs import compress_initramfs, make_initramfs
 from ringminus.guest.modinfo import Module, load_order, module_name
@@ -38,7 +38,9 @@ class GuestImage:
     cached: bool
 
 
-def _recipe(kernel_package: str, suite: str | None, extra: Mapping[str, bytes]) -> dict[str, Any]:
+def _recipe(
+    kernel_package: str, suite: str | None, extra: Mapping[str, bytes], modules: Sequence[str]
+) -> dict[str, Any]:
     """All that decides what is built, but for newer packages in the archive."""
     return {
         "format": _FORMAT,
@@ -46,7 +48,7 @@ def _recipe(kernel_package: str, suite: str | None, extra: Mapping[str, bytes]) 
         "suite": suite,
         "extra": {path: hashlib.sha256(data).hexdigest() for path, data in sorted(extra.items())},
         "init": hashlib.sha256(INIT.encode()).hexdigest(),
-        "modules": [*MODULES, *ROOT_MODULES],
+        "modules": [*MODULES, *ROOT_MODULES, *modules],
     }
 
 
@@ -99,7 +101,7 @@ def _only(tree: Path, pattern: str, what: str) -> Path:
     return found[-1]
 
 
-def _take(packages: list[Path], directory: Path, progress: Progress) -> _Ingredients:
+def _take(packages: list[Path], directory: Path, progress: Progress, further: Sequence[str]) -> _Ingredients:
     """Unpack beside the result, take what is needed, and leave nothing behind."""
     with tempfile.TemporaryDirectory(prefix=".unpack-", dir=directory) as name:
         tree = Path(name)
@@ -114,7 +116,9 @@ def _take(packages: list[Path], directory: Path, progress: Progress) -> _Ingredi
             if module := module_name(path.name):
                 files[module] = path
         progress("packing the initrd", 0.0)
-        modules = load_order((*MODULES, *ROOT_MODULES), files)
+        if missing := [name for name in further if name not in files]:
+            raise ConfigError(f"this kernel has no module {', '.join(missing)}: it may be built in")
+        modules = load_order((*MODULES, *ROOT_MODULES, *further), files)
         version = kernel.name.removeprefix("vmlinuz-")
         return _Ingredients(kernel.read_bytes(), version, busybox.read_bytes(), modules)
 
@@ -142,23 +146,25 @@ def build(
     kernel_package: str = DEFAULT_KERNEL_PACKAGE,
     suite: str | None = None,
     extra: Mapping[str, bytes] | None = None,
+    modules: Sequence[str] = (),
     refresh: bool = False,
 ) -> GuestImage:
     """Make `vmlinuz`, `initrd.img` and `guest.json` in `directory`, or find them made already.
 
     `suite` prefers packages of that distribution (such as bookworm-backports), `extra` puts files into
-    the initrd (path in the guest: contents), `refresh` asks the archive for newer packages. Raises
-    `ConfigError` for an unknown package or a bad path, and `HostError` without apt or when it fails.
+    the initrd (path in the guest: contents), `modules` are further kernel modules for it, and `refresh` asks
+    the archive for newer packages. Raises `ConfigError` for an unknown package or module or a bad path, and
+    `HostError` without apt or when it fails.
     """
     extra = extra or {}
-    recipe = _recipe(kernel_package, suite, extra)
+    recipe = _recipe(kernel_package, suite, extra, modules)
     if not refresh and (image := _built_before(directory, recipe)):
         return image
     try:
         directory.mkdir(parents=True, exist_ok=True)
         apt = Apt(cache_directory() or directory, suite)
         packages = apt.get([kernel_package, BUSYBOX_PACKAGE], KERNEL_PARTS, progress)
-        made = _take(packages, directory, progress)
+        made = _take(packages, directory, progress, modules)
         initrd = compress_initramfs(make_initramfs(made.busybox, made.modules, extra))
         _write(directory, recipe, packages, made, initrd)
     except OSError as error:

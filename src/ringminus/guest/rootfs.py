@@ -218,6 +218,7 @@ def build_with_root(
     *,
     kernel_package: str = DEFAULT_KERNEL_PACKAGE,
     extra: Mapping[str, bytes] | None = None,
+    modules: Sequence[str] = (),
     options: RootOptions | None = None,
     refresh: bool = False,
 ) -> tuple[GuestImage, RootImage]:
@@ -235,7 +236,13 @@ def build_with_root(
 
     def guest_again(refresh: bool) -> GuestImage:
         return build(
-            directory, progress, kernel_package=kernel_package, suite=suite, extra=extra, refresh=refresh
+            directory,
+            progress,
+            kernel_package=kernel_package,
+            suite=suite,
+            extra=extra,
+            modules=modules,
+            refresh=refresh,
         )
 
     guest = guest_again(refresh)
