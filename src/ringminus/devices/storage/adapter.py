@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from struct import error as StructError
 from typing import Any
+from uuid import UUID
 
 from ringminus.devices.storage import commands, identify
 from ringminus.devices.storage.cdb_wire import Inquiry, ReportLuns
@@ -81,7 +82,7 @@ class StorageAdapter(Device):
     address_mask = 0xFFFF
     """… as far as these bits say."""
 
-    def __init__(self, instance: Any = None, subchannels: int = 0) -> None:
+    def __init__(self, instance: UUID | None = None, subchannels: int = 0) -> None:
         super().__init__(instance)
         self.handshake = Handshake(subchannels)
         self.refused: Counter[str] = Counter()
@@ -171,10 +172,10 @@ class StorageAdapter(Device):
         channel.complete(packet.transaction_id, success(length)[: len(payload)])
 
     def _serve(self, channel: Channel, packet: Packet) -> None:
-        if packet.kind not in PACKETS or not packet.wants_completion:
-            raise GuestError(
-                f"a packet of type {packet.kind} that wants {packet.wants_completion or 'no'} answer"
-            )
+        if packet.kind not in PACKETS:
+            raise GuestError(f"a storage request in a packet of type {packet.kind}")
+        if not packet.wants_completion:
+            raise GuestError("a storage request that wants no completion")
         size = min(len(packet.payload), VstorPacket.SIZE)
         if size < HEADER_SIZE:
             raise GuestError(f"a storage request of {size} bytes")

@@ -68,7 +68,7 @@ class DvdUnit(Unit):
         self._happened(MediaEvent.EJECT_REQUEST)
 
     def _happened(self, event: MediaEvent) -> None:
-        if event not in self.events:
+        if self.events[-1:] != [event]:
             self.events.append(event)
             del self.events[:-EVENTS_LIMIT]
 

@@ -69,10 +69,10 @@ def test_a_request_cut_short_is_answered_as_far_as_it_is_one(guest: Guest) -> No
 
 
 def test_packets_of_other_kinds_and_without_an_answer_fail_the_channel(guest: Guest) -> None:
-    with pytest.raises(GuestError):
+    with pytest.raises(GuestError, match="type 7"):
         guest.post(srb(), kind=PacketType.DATA_USING_XFER_PAGES)
     silent = Packet(PacketType.DATA_INBAND, 1, False, memoryview(srb()))
-    with pytest.raises(GuestError):
+    with pytest.raises(GuestError, match="no completion"):
         guest.device.packet(guest.channel, silent)
 
 

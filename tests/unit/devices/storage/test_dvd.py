@@ -110,6 +110,14 @@ def test_a_medium_may_be_replaced_by_a_larger_one(viewer: Guest, drives: ScsiCon
     assert viewer.read(cdb.read_capacity10(), 8)[:4] == bytes.fromhex("000003ff")
 
 
+def test_events_stay_in_order_and_few(viewer: Guest, drives: ScsiController) -> None:
+    for _ in range(20):
+        drives.insert(0, iso())
+    drives.eject(0)
+    found = [event(viewer)[0] for _ in range(9)]
+    assert found == [NEW_MEDIA, *[REMOVAL, NEW_MEDIA] * 3, REMOVAL, NO_CHANGE]
+
+
 def test_a_locked_drive_is_asked_before_it_is_forced(viewer: Guest, drives: ScsiController) -> None:
     viewer.command(cdb.prevent_removal(True))
     assert viewer.command(cdb.start_stop(start=False, eject=True)).sense == (5, 0x53, 2)
