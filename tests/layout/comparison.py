@@ -143,6 +143,27 @@ def _show(place: Place) -> str:
 
 
 @dataclass(frozen=True)
+class SameBits:
+    """`masks` are the kernel's bit fields in the register or word `kernel`, by the kernel's names."""
+
+    title: str
+    masks: Mapping[str, int]
+    kernel: str
+    module: str = "hv_vmbus"
+
+
+def bit_differences(same: SameBits, types: Btf) -> list[str]:
+    """What is not the same, in words; raises `KeyError` for a type or a field that the kernel has not."""
+    places, found = types.members(same.kernel), []
+    for name, mask in same.masks.items():
+        place = _named(places, name)
+        theirs = (1 << place.size) - 1 << place.offset % (8 * place.element)
+        if mask != theirs:
+            found.append(f"{name} is {mask:#x}, the kernel's {theirs:#x}")
+    return found
+
+
+@dataclass(frozen=True)
 class SameNumbers:
     """`numbers` are those of the kernel's enumeration `kernel`, whose names have `prefix` before ours.
 

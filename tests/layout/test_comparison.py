@@ -6,7 +6,7 @@ from typing import Annotated
 
 import pytest
 
-from layout.comparison import Same, SameNumbers, differences, number_differences
+from layout.comparison import Same, SameBits, SameNumbers, bit_differences, differences, number_differences
 from ringminus.machine.acpi.wire import Fadt
 from ringminus.wire import I32, U16, U32, U64, Array, Bytes, Struct
 from support.kernel_types import KernelTypes
@@ -142,4 +142,12 @@ def test_numbers_differ_by_value_and_by_name(kernel: KernelTypes) -> None:
     assert number_differences(same, kernel.types(same.module)) == [
         "DATA_INBAND is 0x7, VM_PKT_DATA_INBAND is 0x6",
         "NEW: vmbus_packet_type has no VM_PKT_NEW",
+    ]
+
+
+def test_bits_differ_by_place_and_width(kernel: KernelTypes) -> None:
+    same = SameBits("made up", {"vector": 0x7F, "masked": 1 << 17, "polling": 1 << 18}, "hv_synic_sint")
+    assert bit_differences(same, kernel.types(same.module)) == [
+        "vector is 0x7f, the kernel's 0xff",
+        "masked is 0x20000, the kernel's 0x10000",
     ]

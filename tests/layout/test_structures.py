@@ -11,7 +11,14 @@ import pytest
 
 import ringminus
 from layout import tables
-from layout.comparison import Same, SameNumbers, differences, number_differences
+from layout.comparison import (
+    Same,
+    SameBits,
+    SameNumbers,
+    bit_differences,
+    differences,
+    number_differences,
+)
 from ringminus.wire import Struct
 from support.kernel_types import KernelTypes
 
@@ -19,6 +26,7 @@ CHECKED = tuple(f"ringminus.{part}." for part in ("hypervisor", "vmbus", "device
 TABLES = [importlib.import_module(f"layout.tables.{m.name}") for m in pkgutil.iter_modules(tables.__path__)]
 SAME: list[Same] = [same for table in TABLES for same in table.SAME]
 NUMBERS: list[SameNumbers] = [same for table in TABLES for same in table.NUMBERS]
+BITS: list[SameBits] = [same for table in TABLES for same in table.BITS]
 STRUCTURES = list(dict.fromkeys(same.wire for same in SAME))
 
 
@@ -48,6 +56,12 @@ def test_a_structure_is_the_kernels(wire: type[Struct], kernel: KernelTypes) -> 
 @pytest.mark.parametrize("same", NUMBERS, ids=lambda same: same.title)
 def test_numbers_are_the_kernels(same: SameNumbers, kernel: KernelTypes) -> None:
     found = number_differences(same, kernel.types(same.module))
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("same", BITS, ids=lambda same: same.title)
+def test_bits_are_the_kernels(same: SameBits, kernel: KernelTypes) -> None:
+    found = bit_differences(same, kernel.types(same.module))
     assert not found, "\n".join(found)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from layout.comparison import Same, SameNumbers
+from layout.comparison import Same, SameBits, SameNumbers
 from ringminus.hypervisor import wire
 from ringminus.wire import Struct
 
@@ -85,6 +85,57 @@ NUMBERS: tuple[SameNumbers, ...] = (
         renamed={"TIMER_EXPIRED": "HVMSG_TIMER_EXPIRED"},
         beyond={"VMBUS": "the bus's own, a macro"},
     ),
+)
+
+_PAGE = wire.PAGE_ENABLE, wire.PAGE_ADDRESS
+_TIMER = wire.TimerConfig
+
+BITS = (
+    SameBits(
+        "TimerConfig",
+        {
+            "enable": _TIMER.ENABLED,
+            "periodic": _TIMER.PERIODIC,
+            "lazy": _TIMER.LAZY,
+            "auto_enable": _TIMER.AUTO_ENABLE,
+            "apic_vector": _TIMER.VECTOR_MASK << _TIMER.VECTOR_SHIFT,
+            "direct_mode": _TIMER.DIRECT,
+            "sintx": _TIMER.SINT_MASK << _TIMER.SINT_SHIFT,
+            "reserved_z0": _TIMER.RESERVED & 0xFFFF,
+            "reserved_z1": _TIMER.RESERVED & ~0xFFFF,
+        },
+        "hv_stimer_config",
+        "vmlinux",
+    ),
+    SameBits(
+        "Sint",
+        {
+            "vector": wire.Sint.VECTOR,
+            "masked": wire.Sint.MASKED,
+            "auto_eoi": wire.Sint.AUTO_EOI,
+            "polling": wire.Sint.POLLING,
+        },
+        "hv_synic_sint",
+    ),
+    SameBits("SCONTROL", {"enable": wire.SCONTROL_ENABLE}, "hv_synic_scontrol"),
+    SameBits("SIMP", dict(zip(("simp_enabled", "base_simp_gpa"), _PAGE, strict=True)), "hv_synic_simp"),
+    SameBits("SIEFP", dict(zip(("siefp_enabled", "base_siefp_gpa"), _PAGE, strict=True)), "hv_synic_siefp"),
+    SameBits(
+        "HYPERCALL",
+        dict(zip(("enable", "guest_physical_address"), _PAGE, strict=True)),
+        "hv_x64_msr_hypercall_contents",
+        "vmlinux",
+    ),
+    SameBits(
+        "REFERENCE_TSC", dict(zip(("enable", "pfn"), _PAGE, strict=True)), "hv_reference_tsc_msr", "vmlinux"
+    ),
+    SameBits(
+        "VP_ASSIST_PAGE",
+        dict(zip(("enable", "pfn"), _PAGE, strict=True)),
+        "hv_vp_assist_msr_contents",
+        "vmlinux",
+    ),
+    SameBits("message flags", {"msg_pending": wire.MESSAGE_PENDING}, "hv_message_flags", "vmlinux"),
 )
 
 _NO_TYPE = "Linux puts the input together in registers or reads the answer as a number"

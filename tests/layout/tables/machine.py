@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from layout.comparison import Same, SameNumbers
+from layout.comparison import Same, SameBits, SameNumbers
 from ringminus.guest import wire as module_file
 from ringminus.machine.acpi import wire as acpi
 from ringminus.machine.loader import wire as loader
@@ -203,6 +203,8 @@ NUMBERS = (
         _KERNEL,
     ),
 )
+
+BITS: tuple[SameBits, ...] = ()
 
 NOT_IN_LINUX: dict[type[Struct] | ModuleType, str] = {
     acpi.XsdtEntry: "Linux reads it as a number",

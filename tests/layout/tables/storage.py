@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from layout.comparison import Same, SameNumbers
+from layout.comparison import Same, SameBits, SameNumbers
 from ringminus.devices.storage import cdb_wire, mmc_wire, scsi_wire, wire
 from ringminus.wire import Struct
 
@@ -48,6 +48,8 @@ NUMBERS = (
 )
 
 _SCSI = "Linux builds and reads SCSI's commands and pages byte by byte"
+
+BITS: tuple[SameBits, ...] = ()
 
 NOT_IN_LINUX: dict[type[Struct] | ModuleType, str] = {
     cdb_wire: _SCSI,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from layout.comparison import Same, SameNumbers
+from layout.comparison import Same, SameBits, SameNumbers
 from ringminus.vmbus import ring_wire, wire
 from ringminus.vmbus.messages import MESSAGES
 from ringminus.wire import Struct
@@ -150,6 +150,12 @@ NUMBERS = (
             "PAUSE_RESPONSE": _NO_HANDLER,
             "RESUME": _NO_HANDLER,
         },
+    ),
+)
+
+BITS = (
+    SameBits(
+        "ring features", {"feat_pending_send_sz": ring_wire.FEATURE_PENDING_SEND_SIZE}, "hv_ring_buffer"
     ),
 )
 
