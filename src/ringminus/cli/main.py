@@ -97,6 +97,15 @@ def main() -> None:
         fail(str(error), EXIT_HOST)
     except (click.Abort, KeyboardInterrupt):
         fail("interrupted", EXIT_INTERRUPTED)
-    except Exception:
+    except Exception as error:
         sys.excepthook(*sys.exc_info())
-        fail("this is a bug of ringminus: please report the lines above", EXIT_BUG)
+        fail(_blame(error), EXIT_BUG)
+
+
+def _blame(error: Exception) -> str:
+    """Whose bug it is; nobody has a device of his own unless the module that loads it was used."""
+    devices = sys.modules.get("ringminus.cli.devices")
+    place = devices.place_of(error) if devices is not None else None
+    if place is not None:
+        return f"a device raised an exception: look at {place}"
+    return "this is a bug of ringminus: please report the lines above"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -24,7 +25,7 @@ Exit status:
   2    the request was wrong
   3    the guest crashed, or halted for ever
   4    triple fault
-  70   a failure of ringminus itself
+  70   a failure of ringminus itself, or of a --device
   124  time-out
   130  interrupted: by a signal, by Ctrl-], or nobody reads the console
 
@@ -47,10 +48,12 @@ def _complete_files(_context: click.Context, _parameter: click.Parameter, typed:
     return [CompletionItem(typed, type="file")]
 
 
-def _device(text: str) -> type[Device]:
-    from ringminus.cli.devices import load_device
+def _devices(texts: tuple[str, ...]) -> tuple[Callable[[], Device], ...]:
+    if not texts:
+        return ()
+    from ringminus.cli.devices import load_devices
 
-    return load_device(text)
+    return load_devices(texts)
 
 
 @click.command(epilog=EPILOG)
@@ -148,7 +151,7 @@ def run(
         command_line(append, console),
         parse_memory(memory),
         (*map(parse_disk, disks), *(parse_disk(dvd, dvd=True) for dvd in dvds)),
-        tuple(map(_device, devices)),
+        _devices(devices),
     )
     tap = Tap()
     with contextlib.ExitStack() as stack:
