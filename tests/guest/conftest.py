@@ -9,12 +9,14 @@ import pytest
 
 from ringminus.errors import HostError
 from ringminus.guest.build import GuestImage, build
+from ringminus.guest.rootfs import build_with_root
 from ringminus.machine.config import DiskConfig
 from ringminus.tap import Tap
 from ringminus.vmbus.device import Device
 from support.command import Run, RunGuest, kernel_words, run_command
+from support.guest_disks import MOUNT_DEBIAN, RootGuest
 from support.guest_programs import guest_programs
-from support.live_guest import RunLive, Scenario, Setup, T, run_live
+from support.live_guest import LiveGuest, RunLive, Scenario, Setup, T, run_live
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -72,5 +74,40 @@ def live_guest(program_guest: GuestImage) -> RunLive:
         timeout: float = 120,
     ) -> T:
         return run_live(scenario, Setup(program_guest, devices, disks, words, tap=tap), timeout)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def root_guest() -> RootGuest:
+    """Debian on a VHDX, which is not to be written to: tests take a copy, or read."""
+    directory = REPOSITORY / ".cache" / "guest"
+    try:
+        image, root = build_with_root(directory, directory / "root.vhdx")
+    except HostError as error:
+        pytest.skip(f"no guest with a root here: {error}")
+    return RootGuest(image, root.path)
+
+
+@pytest.fixture(scope="session")
+def debian_guest(root_guest: RootGuest) -> RunLive:
+    """The demo guest with Debian's programs: see `support.guest_disks`. `disks` begin with LUN 1."""
+    root = DiskConfig(root_guest.root, read_only=True)
+
+    def run(
+        scenario: Scenario[T],
+        *,
+        devices: Sequence[Device] = (),
+        disks: Sequence[DiskConfig] = (),
+        words: str = "quiet",
+        tap: Tap | None = None,
+        timeout: float = 120,
+    ) -> T:
+        async def with_debian(guest: LiveGuest) -> T:
+            await guest.run(MOUNT_DEBIAN)
+            return await scenario(guest)
+
+        setup = Setup(root_guest.image, devices, [root, *disks], words, tap=tap)
+        return run_live(with_debian, setup, timeout)
 
     return run
