@@ -19,7 +19,11 @@ EXIT_BUG = 70
 EXIT_INTERRUPTED = 130
 
 # a command's module is imported when it is used, so that a guest boots without what only others need
-COMMANDS = {"run": "ringminus.cli.run:run", "guest": "ringminus.cli.guest:guest"}
+COMMANDS = {
+    "run": "ringminus.cli.run:run",
+    "guest": "ringminus.cli.guest:guest",
+    "disk": "ringminus.cli.disk:disk",
+}
 
 EPILOG = """\b
 First steps:

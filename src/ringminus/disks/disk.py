@@ -42,7 +42,8 @@ class Disk(ABC):
 
     `format` is its name on the command line, `size` in bytes, `sector_size` the logical and
     `physical_sector_size` the physical sector, `block_size` the unit of allocation (0 when everything is
-    allocated), `identity` a UUID that stays with the disk's contents, `read_only` that writes are refused.
+    allocated), `identity` a UUID that stays with the disk's contents, `read_only` that writes are refused,
+    `parent` the disk beneath, of which this one holds what differs.
     A range outside the disk is a `ValueError`: who takes it from a guest checks first.
     """
 
@@ -53,6 +54,7 @@ class Disk(ABC):
     block_size: int = 0
     identity: UUID
     read_only: bool = False
+    parent: Disk | None = None
 
     @abstractmethod
     def read(self, offset: int, buffers: Buffers) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ringminus.disks.disk import DiskError
+from ringminus.disks.findings import Finding, Severity
 from ringminus.disks.nbd.connection import Connection
 from ringminus.disks.nbd.disk import CONNECTIONS, NbdDisk
 from ringminus.disks.raw import identity_of
@@ -121,22 +122,22 @@ class QemuDisk(NbdDisk):
         return os.path.abspath(self.path)  # noqa: PTH100
 
 
-def run_qemu_img(*arguments: str) -> str:
-    """Run qemu-img; its output. Raises `HostError`, and `DiskError` with what it says."""
+def run_qemu_img(*arguments: str, accept: tuple[int, ...] = ()) -> str:
+    """Run qemu-img; its output. `accept` are good exit statuses beside 0. Raises `HostError`, `DiskError`."""
     try:
         done = subprocess.run(
             ["qemu-img", *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL
         )
     except FileNotFoundError:
         raise HostError("qemu-img is needed: install Debian's package qemu-utils") from None
-    if done.returncode:
+    if done.returncode and done.returncode not in accept:
         said = done.stderr.strip().splitlines() or ["it ended without a word"]
         raise DiskError(said[0].removeprefix("qemu-img: "))
     return done.stdout
 
 
 def open_qemu(path: Path, format: str, read_only: bool = False) -> QemuDisk:
-    """Open a disk of a format that QEMU knows by this name. Raises `HostError` without qemu-nbd, and `DiskError`."""
+    """Open a disk of a format of QEMU's. Raises `HostError` without qemu-nbd, and `DiskError`."""
     if shutil.which("qemu-nbd") is None:
         raise HostError(f"{path}: {format} disks need qemu-nbd: install Debian's package qemu-utils")
     errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the server)
@@ -168,6 +169,24 @@ def open_qemu(path: Path, format: str, read_only: bool = False) -> QemuDisk:
                 if isinstance(failure, DiskError):
                     raise said from None
             raise
+
+
+def check_qemu(path: Path, format: str, repair: bool = False) -> list[Finding]:
+    """What qemu-img finds wrong with a disk. Raises `HostError`, and `DiskError` if it cannot look."""
+    options = ["-r", "all"] if repair else []
+    name = os.path.abspath(path)  # noqa: PTH100
+    told = json.loads(run_qemu_img("check", "--output=json", "-f", format, *options, name, accept=(2, 3)))
+    findings = []
+    for key, severity, what in (
+        ("corruptions", Severity.DAMAGE, "errors in its tables"),
+        ("check-errors", Severity.DAMAGE, "places that could not be looked at"),
+        ("leaks", Severity.LEAK, "clusters that hold nothing"),
+    ):
+        if fixed := told.get(f"{key}-fixed"):
+            findings.append(Finding(severity, f"{path}: {fixed} {what}", repairable=True, repaired=True))
+        if left := told.get(key):
+            findings.append(Finding(severity, f"{path}: {left} {what}", repairable=key != "check-errors"))
+    return findings
 
 
 def create_qemu(path: Path, format: str, size: int) -> None:

@@ -28,7 +28,6 @@ class DynamicVhd(Disk):
     """A dynamic VHD, or a differencing one if it has a `parent`. A parent is closed with its child."""
 
     format = "vhd"
-    parent: Disk | None
 
     def __init__(
         self, file: HostFile, found: FoundFooter, header: DynamicHeader, parent: Disk | None
@@ -260,19 +259,23 @@ class DynamicVhd(Disk):
         return self._file.size
 
     def info(self) -> dict[str, Any]:
-        facts = {
+        facts: dict[str, Any] = {
             "format": self.format,
             "path": str(self._file.path),
             "kind": "differencing" if self.parent is not None else "dynamic",
             "size": self.size,
             "used": self._file.used,
+            "file_size": self._file.size,
             "sector_size": self.sector_size,
             "physical_sector_size": self.physical_sector_size,
             "block_size": self.block_size,
             "blocks": len(self._data),
             "allocated_blocks": sum(1 for place in self._data if place),
         }
-        return facts | footer_facts(self._footer)
+        facts |= footer_facts(self._footer)
+        if self.parent is not None:
+            facts["parent"] = self.parent.info()
+        return facts
 
     def close(self) -> None:
         if self._file.fd < 0:
