@@ -159,6 +159,17 @@ class RingPacket(Event):
     ranges: tuple[int, ...]
 
 
+@dataclass(slots=True)
+class Violation(Event):
+    """The guest broke a protocol: a message of the bus (`relid` 0) was dropped, or a channel was not opened
+    or is served no more. `device` is the title of the channel's device."""
+
+    POINT = "violations"
+    relid: int
+    device: str
+    reason: str
+
+
 EVENTS: tuple[type[Event], ...] = (
     VmExit,
     MsrAccess,
@@ -171,6 +182,7 @@ EVENTS: tuple[type[Event], ...] = (
     MmioAccess,
     BusMessage,
     RingPacket,
+    Violation,
 )
 E = TypeVar("E", bound=Event)
 
@@ -190,6 +202,7 @@ class Tap:
         self.mmio: Callable[[MmioAccess], None] | None = None
         self.bus: Callable[[BusMessage], None] | None = None
         self.packets: Callable[[RingPacket], None] | None = None
+        self.violations: Callable[[Violation], None] | None = None
         self.on_change: Callable[[], None] | None = None
         self._listeners: dict[str, list[Callable[[Any], None]]] = {}
 

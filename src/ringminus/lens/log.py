@@ -25,6 +25,7 @@ from ringminus.tap import (
     SynicMessage,
     Tap,
     TimerExpired,
+    Violation,
     VmExit,
 )
 
@@ -73,6 +74,7 @@ class Lines:
             MmioAccess: _mmio,
             BusMessage: _bus,
             RingPacket: _packet,
+            Violation: _violation,
         }
 
     def format(self, event: Event) -> str:
@@ -141,6 +143,11 @@ def _packet(event: RingPacket) -> str:
     what = f"{event.device} relid {event.relid} type {event.kind} id {event.transaction_id:#x}"
     ranges = f" ranges {','.join(map(str, event.ranges))}" if event.ranges else ""
     return f"packet     {where} {what}{ranges} {_payload(event.payload)}"
+
+
+def _violation(event: Violation) -> str:
+    where = f"{event.device} relid {event.relid}" if event.relid else event.device
+    return f"violation  {where}: {event.reason}"
 
 
 class EventLog:

@@ -18,7 +18,7 @@ from ringminus.hypervisor.partition import Partition
 from ringminus.hypervisor.ports import EventPort, MessagePort
 from ringminus.hypervisor.status import HvStatus
 from ringminus.memory import PAGE_SIZE
-from ringminus.tap import BusMessage
+from ringminus.tap import BusMessage, Violation
 from ringminus.vmbus import actions
 from ringminus.vmbus.actions import Action, OpenRequest
 from ringminus.vmbus.channel import Counters, OpenChannel
@@ -162,7 +162,7 @@ class VmBus:
             made = self.control.receive(payload, connection)
         except GuestError as error:
             self.refused[type(error).__name__] += 1
-            log.info("VMBus message refused: %s", error)
+            self._tell_violation("VMBus", 0, f"message refused: {error}")
             return HvStatus.SUCCESS
         self._act(made)
         return HvStatus.SUCCESS
@@ -206,6 +206,12 @@ class VmBus:
             now = self._partition.clock.reference_time()
             tap.bus(BusMessage(now, self.control.target_vp, to_guest, name, payload))
 
+    def _tell_violation(self, device: str, relid: int, reason: str) -> None:
+        log.info("%s: channel %d: %s", device, relid, reason)
+        if self._partition.tap.violations is not None:
+            now = self._partition.clock.reference_time()
+            self._partition.tap.violations(Violation(now, self.control.target_vp, relid, device, reason))
+
     def _connected(self, action: actions.Connected) -> None:
         self.last_version = action.version
 
@@ -219,8 +225,8 @@ class VmBus:
             slot.device.opened(channel)
             if not channel.alive:
                 raise GuestError("it failed while it was opened")
-        except (GuestError, ValueError) as error:
-            log.info("%s: channel %d refused: %s", slot.device.title, request.relid, error)
+        except GuestError as error:
+            self._tell_violation(slot.device.title, request.relid, f"not opened: {error}")
             self.refused["open"] += 1
             self._drop(slot)
             return self.control.open_result(action.offer, False)
@@ -245,7 +251,10 @@ class VmBus:
             gpadl=partial(self._ranges, key),
         )
         channel.timed = self.timed
-        self._partition.connections.connect(request.connection_id, EventPort(channel.doorbell))
+        try:
+            self._partition.connections.connect(request.connection_id, EventPort(channel.doorbell))
+        except ValueError as error:
+            raise GuestError(str(error)) from None
         if slot.monitor_id is not None:
             self._monitor.watch(slot.monitor_id, Watch(request.connection_id, channel.doorbell))
         log.debug("%s: channel %d opened", slot.device.title, relid)
@@ -272,7 +281,7 @@ class VmBus:
     def _failed(self, slot: Slot, reason: str) -> None:
         slot.failed += 1
         self.failures[slot.device.title] += 1
-        log.info("%s: channel %d failed: %s", slot.device.title, slot.relid, reason)
+        self._tell_violation(slot.device.title, slot.relid, reason)
 
     def _close(self, action: actions.Closed) -> None:
         self._drop(self._slots[action.offer])

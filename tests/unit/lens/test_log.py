@@ -10,6 +10,7 @@ from ringminus.errors import ConfigError, HostError
 from ringminus.lens.log import EventLog, Lines, Names, parse_points
 from ringminus.tap import (
     EVENTS,
+    BusMessage,
     Event,
     EventSignal,
     Hypercall,
@@ -17,9 +18,11 @@ from ringminus.tap import (
     MmioAccess,
     MsrAccess,
     PortIo,
+    RingPacket,
     SynicMessage,
     Tap,
     TimerExpired,
+    Violation,
     VmExit,
 )
 
@@ -55,6 +58,18 @@ LINES = [
     (PortIo(0, 0, 0x3F8, 4, False, 0xA), "in port 0x3f8 0x0000000a"),
     (MmioAccess(0, 0, 0xFEE00000, 4, False, 1), "load gpa 0xfee00000 0x00000001"),
     (MmioAccess(0, 0, 0xFEE00000, 8, True, 1), "store gpa 0xfee00000 0x0000000000000001"),
+    (BusMessage(0, 0, False, "OPEN_CHANNEL", bytes(8) + b"\1\2"), "bus to host OPEN_CHANNEL 0102"),
+    (BusMessage(0, 0, True, "OFFER_CHANNEL", bytes(41)), f"bus to guest OFFER_CHANNEL {'00' * 32}..."),
+    (
+        RingPacket(0, 0, 3, "SCSI", True, 11, 42, b"\xaa", ()),
+        "packet to guest SCSI relid 3 type 11 id 0x2a aa",
+    ),
+    (
+        RingPacket(0, 0, 3, "SCSI 0", False, 9, 42, b"\xaa", (512, 4096)),
+        "packet to host SCSI 0 relid 3 type 9 id 0x2a ranges 512,4096 aa",
+    ),
+    (Violation(0, 0, 3, "Echo", "a packet of type 0"), "violation Echo relid 3: a packet of type 0"),
+    (Violation(0, 0, 0, "VMBus", "message refused: short"), "violation VMBus: message refused: short"),
 ]
 
 

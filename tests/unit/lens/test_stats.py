@@ -7,8 +7,12 @@ import json
 
 import pytest
 
-from ringminus.lens.stats import Statistics, exception
+from ringminus.lens.stats import ChannelRow, Statistics, exception
 from ringminus.tap import Hypercall, Interrupt, MsrAccess, PortIo, Tap, TimerExpired, VmExit
+
+
+def channel(version: str = "5.3", failed: int = 0) -> ChannelRow:
+    return ChannelRow("Echo", "8f0e7c5a", 0, version, 1, failed, 10, 20, 300, 400, 5, 6, 70_000)
 
 
 def tell(tap: Tap, event: object, times: int = 1) -> None:
@@ -30,7 +34,7 @@ def statistics() -> Statistics:
     tell(tap, Interrupt(0, 0, 0xED, "stimer0"), 5)
     tell(tap, Interrupt(0, 0, 0xED, "ioapic"), 1)
     tell(tap, TimerExpired(0, 0, "stimer0", 0), 5)
-    made.add_run(0.002, [4000], {"exceptions": {14: 7, 0x80: 1}, "system_calls": 9})
+    made.add_run(0.002, [4000], {"exceptions": {14: 7, 0x80: 1}, "system_calls": 9}, [channel()])
     return made
 
 
@@ -48,7 +52,35 @@ def test_json_has_every_count(statistics: Statistics) -> None:
         "timers": {"stimer0": 5},
         "exceptions": {"#PF": 7, "INT 0x80": 1},
         "system_calls": 9,
+        "channels": [
+            {
+                "device": "Echo",
+                "instance": "8f0e7c5a",
+                "index": 0,
+                "version": "5.3",
+                "opened": 1,
+                "failed": 0,
+                "packets_in": 10,
+                "packets_out": 20,
+                "bytes_in": 300,
+                "bytes_out": 400,
+                "signals_in": 5,
+                "signals_out": 6,
+                "ns": 70_000,
+            }
+        ],
     }
+
+
+def test_channels_add_up_over_restarts_of_the_guest(statistics: Statistics) -> None:
+    nothing: dict[str, object] = {"exceptions": {}, "system_calls": 0}
+    statistics.add_run(1.0, [], nothing, [channel("", failed=1)])
+    (row,) = json.loads(statistics.as_json())["channels"]
+    assert (row["version"], row["opened"], row["failed"]) == ("5.3", 2, 1)
+    assert (row["packets_in"], row["packets_out"], row["bytes_in"], row["ns"]) == (20, 40, 600, 140_000)
+    out = io.StringIO()
+    statistics.show(out)
+    assert "Echo (failed)" in out.getvalue() and "7.0" in out.getvalue()  # us for each of 20 packets
 
 
 def test_runs_add_up(statistics: Statistics) -> None:
