@@ -57,9 +57,11 @@ def test_a_packet_that_cannot_be_fails_the_channel_unseen(bed: Bed, packet: byte
     assert [number for _, number, _ in bed.device.packets] == [1]
 
 
-@pytest.mark.parametrize("index", [4, 0x7000, 0xFFFF_FFF8])
+@pytest.mark.parametrize("index", [28, 0x7000, 0x7018, 0xFFFF_FFF8])
 def test_an_index_that_cannot_be_fails_the_channel(bed: Bed, index: int) -> None:
+    """Though a packet lies where it should."""
     channel = bed.open(8)
+    channel.out.write(6, b"", 1)
     channel.out.set(WRITE_INDEX, index)
     channel.signal()
     assert bed.device.history == ["opened 0", "closed 0"] and not bed.device.packets
