@@ -1,4 +1,4 @@
-"""Programs of ours that run in a guest: each folder of tests/guest/programs is one, in C."""
+"""Programs in C that run in a guest: each folder of tests/guest/programs is one, and the examples'."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 PROGRAMS = Path(__file__).parents[1] / "guest" / "programs"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 FLAGS = ("-O2", "-Wall", "-Wextra", "-Werror", "-static")
 COMPILE_TIMEOUT = 120
 
@@ -23,5 +24,5 @@ def compile_program(*sources: Path) -> bytes:
 
 def guest_programs() -> dict[str, bytes]:
     """All of them, by their paths in the guest."""
-    folders = sorted(path for path in PROGRAMS.iterdir() if path.is_dir())
-    return {f"bin/{folder.name}": compile_program(*sorted(folder.glob("*.c"))) for folder in folders}
+    folders = [path for path in (*PROGRAMS.iterdir(), *EXAMPLES.iterdir()) if list(path.glob("*.c"))]
+    return {f"bin/{folder.name}": compile_program(*sorted(folder.glob("*.c"))) for folder in sorted(folders)}

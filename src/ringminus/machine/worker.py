@@ -10,7 +10,7 @@ import asyncio
 import selectors
 import time
 from collections.abc import Callable, Coroutine
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ringminus.clock import NEVER
 from ringminus.cpu.engine import EngineFailure, Halted, TripleFault
@@ -190,13 +190,31 @@ class Worker:
 
 
 def run_on_loop(main: Callable[[selectors.BaseSelector], Coroutine[None, None, T]]) -> T:
-    """Run `main(selector)` on a new loop with that selector, which its workers need."""
+    """Run `main(selector)` on a new loop with that selector, which its workers need. An exception in a
+    callback of the loop, such as a device's when its host work has ended, ends it and is raised here."""
     selector = selectors.EpollSelector()
     loop = asyncio.SelectorEventLoop(selector)
+    failures: list[BaseException] = []
+
+    def failed(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if "exception" not in context:
+            loop.default_exception_handler(context)
+            return
+        failures.append(context["exception"])
+        task.cancel()
+
+    loop.set_exception_handler(failed)
+    task = loop.create_task(main(selector))
     try:
-        return loop.run_until_complete(main(selector))
+        result = loop.run_until_complete(task)
+    except asyncio.CancelledError:
+        if not failures:
+            raise
     finally:
         loop.close()
+    if failures:
+        raise failures[0]
+    return result
 
 
 def run_machine(machine: Machine, prepare: Callable[[Worker], None] | None = None) -> Outcome:
