@@ -29,6 +29,7 @@ lint:
 bench:
 	@tools/setup bench
 	@$(BIN)/python bench/exits.py
+	@$(BIN)/python bench/disks.py
 	@$(BIN)/python bench/run.py $(BENCH)
 
 clean:
