@@ -29,8 +29,13 @@ def open_vhdx(path: Path | str, read_only: bool = False) -> Vhdx:
 def _open(path: Path, read_only: bool, children: tuple[_Identity, ...]) -> Vhdx:
     if len(children) >= LONGEST_CHAIN:
         raise CorruptDisk(f"{path}: a chain of more than {LONGEST_CHAIN} disks")
-    file = HostFile(path, read_only)
-    parent: Vhdx | None = None
+    return open_file(HostFile(path, read_only), children)
+
+
+def open_file(file: HostFile, children: tuple[_Identity, ...] = ()) -> Vhdx:
+    """`open_vhdx` of a file that is open already, and is closed with the disk or if this fails; `children`
+    are the files of the chain that leads to it."""
+    path, parent = file.path, None
     try:
         image = load_sound(file)
         if image.metadata.parent is not None:
