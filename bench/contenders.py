@@ -55,13 +55,18 @@ class Run:
         ]
 
 
-def ringminus(image: BenchImage, name: str, options: Sequence[str] = ()) -> Contender:
-    """Our own command, from the environment that runs this program; it takes the bzImage as it is."""
+def our_program() -> tuple[str, ...]:
+    """The command of the environment that runs this program."""
     program = Path(sys.executable).parent / "ringminus"
     if not program.exists():
         raise HostError(f"{program} is missing: run this with the project's own Python, by `make bench`")
+    return (str(program),)
+
+
+def ringminus(image: BenchImage, name: str, options: Sequence[str] = ()) -> Contender:
+    """Our own command, from the environment that runs this program; it takes the bzImage as it is."""
     command: tuple[str, ...] = (
-        str(program),
+        *our_program(),
         "run",
         "--kernel",
         str(image.bzimage),

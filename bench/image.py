@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,16 +60,26 @@ def _show(step: str, fraction: float) -> None:
     print(f"\r{step} {fraction:4.0%} ", end="", file=sys.stderr, flush=True)
 
 
-def prepare(guest: Path) -> BenchImage:
-    """Build the image beside the demo guest `guest`, from the same packages; cached. Raises `HostError`."""
-    directory = guest.resolve().parent / "bench"
+def prepare_with(
+    guest: Path, name: str, extra: Mapping[str, bytes], modules: Sequence[str] = ()
+) -> BenchImage:
+    """Build an image called `name` beside the demo guest `guest`, from the same packages, with those files
+    and kernel modules in its initrd; cached. Raises `HostError`."""
+    directory = guest.resolve().parent / name
     directory.mkdir(parents=True, exist_ok=True)
     package, suite = _kernel_source(guest)
-    extra = {"bin/work": _compile(directory), SCRIPT_IN_GUEST: (SOURCES / "bench.sh").read_bytes()}
-    image = build(directory, _show, kernel_package=package, suite=suite, extra=extra)
+    image = build(directory, _show, kernel_package=package, suite=suite, extra=extra, modules=modules)
     if not image.cached:
         print(file=sys.stderr)
     vmlinux = directory / "vmlinux"
     if not vmlinux.exists() or vmlinux.stat().st_mtime < image.kernel.stat().st_mtime:
         write_atomically(vmlinux, bytes(extract_kernel(image.kernel)))
     return BenchImage(image.kernel, vmlinux, image.initrd, image.kernel_version)
+
+
+def prepare(guest: Path) -> BenchImage:
+    """The image with the program `work` in it. Raises `HostError`."""
+    directory = guest.resolve().parent / "bench"
+    directory.mkdir(parents=True, exist_ok=True)
+    extra = {"bin/work": _compile(directory), SCRIPT_IN_GUEST: (SOURCES / "bench.sh").read_bytes()}
+    return prepare_with(guest, "bench", extra)
