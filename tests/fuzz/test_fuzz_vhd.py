@@ -1,4 +1,4 @@
-"""A VHD file may hold anything: it opens, or is refused with an error of ours; its reader never fails else."""
+"""A VHD file may hold anything: it opens or is refused with an error of ours, and so with all its uses."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 from io import BytesIO
 from pathlib import Path
 
@@ -146,17 +147,17 @@ def test_growing(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "disk.vhd"
     with make(path, kind, 4 * MIB + 512) as disk:
         before = work(disk, 1, 50, BLOCK)
-        disk.resize(300 * MIB)  # a table that no longer fits where it is
-        put(disk, 300 * MIB - 512, b"e" * 512)
+        disk.resize(40 * MIB)  # a table that no longer fits where it is
+        put(disk, 40 * MIB - 512, b"e" * 512)
         assert get(disk, 0, 5 * MIB) == before + bytes(MIB - 512)
     with open_disk(path) as disk:
-        assert disk.size == 300 * MIB
+        assert disk.size == 40 * MIB
         assert get(disk, 0, 5 * MIB) == before + bytes(MIB - 512)
-        disk.resize(301 * MIB)
-        put(disk, 301 * MIB - 512, b"f" * 512)
+        disk.resize(41 * MIB)
+        put(disk, 41 * MIB - 512, b"f" * 512)
     there = as_qemu_reads(path, "vpc")
     assert there[: 5 * MIB] == before + bytes(MIB - 512)
-    assert (there[300 * MIB - 512 : 300 * MIB], there[-512:]) == (b"e" * 512, b"f" * 512)
+    assert (there[40 * MIB - 512 : 40 * MIB], there[-512:]) == (b"e" * 512, b"f" * 512)
 
 
 def test_shrinking(tmp_path: Path) -> None:
@@ -237,3 +238,35 @@ def test_a_host_that_is_full_loses_nothing_that_was_there(
         assert get(disk, 0, BLOCK) + get(disk, 40 * BLOCK, BLOCK) == b"x" * BLOCK + b"z" * BLOCK
         for number in range(1, 40):
             assert get(disk, number * BLOCK, BLOCK) in (b"y" * BLOCK, bytes(BLOCK))
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "differencing"])
+def test_several_threads_at_once(tmp_path: Path, kind: str) -> None:
+    path, failures = tmp_path / "disk.vhd", list[BaseException]()
+    with make(path, kind) as disk:
+
+        def work_on(number: int) -> None:
+            try:
+                for turn in range(60):
+                    # neighbours share blocks, and every other round their places are given up
+                    offset = turn % 8 * 8 * BLOCK + number * 4096
+                    put(disk, offset, bytes([turn % 255 + 1]) * 4096)
+                    assert get(disk, offset, 4096) == bytes([turn % 255 + 1]) * 4096
+                    if number == 0:
+                        disk.unmap((turn % 8 * 8 + 4) * BLOCK, 2 * BLOCK)
+                        put(disk, (turn % 8 * 8 + 5) * BLOCK, b"z" * 512)
+                        disk.flush()
+            except BaseException as failure:
+                failures.append(failure)
+
+        threads = [threading.Thread(target=work_on, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+    with open_disk(path) as disk:
+        for turn in range(52, 60):
+            for number in range(4):
+                offset = turn % 8 * 8 * BLOCK + number * 4096
+                assert get(disk, offset, 4096) == bytes([turn % 255 + 1]) * 4096
