@@ -213,6 +213,9 @@ def test_urls() -> None:
     assert parse_url("nbd://[::1]") == Address("::1", 10809, "", "")
     assert parse_url("nbd+unix:///e?socket=/tmp/s") == Address("", 0, "/tmp/s", "e")
     assert parse_url("nbd+unix:/?socket=/tmp/s") == Address("", 0, "/tmp/s", "")
+    for url in ("nbd://host:123/a%20b", "nbd://[::1]/", "nbd://host/x", "nbd+unix:///e?socket=/tmp/s"):
+        assert parse_url(url).url == url
+        assert parse_url(str(Path(url))).url == url
     for bad in ("nbd:///", "nbd://h:x/", "nbd+unix:///e", "nbds://host/x"):
         with pytest.raises(ConfigError, match="nbd://HOST:PORT/EXPORT"):
             parse_url(bad)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import socket
 from dataclasses import dataclass
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 from uuid import NAMESPACE_URL, uuid5
 
 from ringminus.disks.disk import DiskError
@@ -30,6 +30,16 @@ class Address:
     port: int
     unix: str
     export: str
+
+    @property
+    def url(self) -> str:
+        """The address as it should be written."""
+        export = quote(self.export)
+        if self.unix:
+            return f"nbd+unix:///{export}?socket={quote(self.unix)}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        port = "" if self.port == DEFAULT_PORT else f":{self.port}"
+        return f"nbd://{host}{port}/{export}"
 
 
 def parse_url(text: str) -> Address:
@@ -76,6 +86,7 @@ def _connect(address: Address, where: str) -> socket.socket:
 def open_url(url: str, read_only: bool = False) -> NbdDisk:
     """Open the export of a running server. Raises `ConfigError` and `DiskError`."""
     address = parse_url(url)
+    url = address.url
     connections: list[Connection] = []
     try:
         while len(connections) < CONNECTIONS:
