@@ -119,8 +119,9 @@ class GuestDriver:
 
     # ------------------------------------------------------------ connection
 
-    def connect(self, version: int = wire.Version.WIN10_V5_3) -> bool:
-        """vmbus_negotiate_version, once; tells whether the host has that version."""
+    def connect(self, version: int = wire.Version.WIN10_V5_3, *, monitor_page: int = 0) -> bool:
+        """vmbus_negotiate_version, once; tells whether the host has that version. `monitor_page` is where our
+        monitored doorbells are, and the host's are in the page before."""
         self._connection = 4 if version >= wire.Version.WIN10_V5 else 1
         status = self.post(
             wire.InitiateContact(
@@ -128,8 +129,8 @@ class GuestDriver:
                 vmbus_version_requested=version,
                 target_vcpu=0,
                 interrupt_page=SINT,
-                monitor_page1=0,
-                monitor_page2=0,
+                monitor_page1=monitor_page and monitor_page - PAGE_SIZE,
+                monitor_page2=monitor_page,
             )
         )
         assert status is HvStatus.SUCCESS

@@ -109,7 +109,7 @@ class VmBus:
     def add(self, device: Device, services: Services) -> None:
         """Offer a device to the guest, now or when it connects."""
         device.attach(services, self)
-        monitor_id = self._free_monitor() if device.monitored else None
+        monitor_id = self._monitor_for(device)
         key, made = self.control.offer(_offer(device, monitor_id))
         self._slots[key] = Slot(device, 0, monitor_id)
         self._act(made)
@@ -123,12 +123,13 @@ class VmBus:
         primary = self._key(device, 0)
         for index in range(1, count + 1):
             try:
-                key, made = self.control.offer_subchannel(primary, index)
+                monitor_id = self._monitor_for(device)
+                key, made = self.control.offer_subchannel(primary, index, monitor_id)
             except VmBusError as error:
                 if error.reason is Refusal.ALREADY_OPEN:
                     continue
                 raise
-            self._slots[key] = Slot(device, index)
+            self._slots[key] = Slot(device, index, monitor_id)
             self._act(made)
 
     def devices(self) -> list[Device]:
@@ -145,7 +146,10 @@ class VmBus:
                 return key
         raise ValueError(f"{device.title} is not on this bus")
 
-    def _free_monitor(self) -> int | None:
+    def _monitor_for(self, device: Device) -> int | None:
+        """A monitor id for one more channel of a device; None if it wants none, or when all are taken."""
+        if not device.monitored:
+            return None
         taken = {slot.monitor_id for slot in self._slots.values()}
         return next((number for number in range(MONITORS) if number not in taken), None)
 

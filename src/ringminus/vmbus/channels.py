@@ -63,12 +63,12 @@ class Channels:
         self.deliver(channel)
         return channel.key
 
-    def offer_subchannel(self, key: OfferKey, index: int) -> OfferKey:
+    def offer_subchannel(self, key: OfferKey, index: int, monitor_id: int | None) -> OfferKey:
         """A sub-channel of an open channel."""
         primary = self._table.get(key)
         if primary is None or not isinstance(primary.state, Open) or primary.primary is not None:
             raise VmBusError(Refusal.NOT_OPEN, "sub-channels belong to an open primary channel")
-        offer = replace(primary.offer, subchannel_index=index, monitor_id=None)
+        offer = replace(primary.offer, subchannel_index=index, monitor_id=monitor_id)
         if not index or any(
             not isinstance(one.state, Rescinded) for one in self._table.by_identity(offer.identity)
         ):

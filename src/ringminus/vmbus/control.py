@@ -187,10 +187,12 @@ class ControlPlane:
         """Offer a device: now, or when the guest asks for offers. Raises `ConfigError`."""
         return self.channels.offer(offer), self._outbox.take()
 
-    def offer_subchannel(self, key: OfferKey, index: int) -> tuple[OfferKey, list[Action]]:
+    def offer_subchannel(
+        self, key: OfferKey, index: int, monitor_id: int | None = None
+    ) -> tuple[OfferKey, list[Action]]:
         """Offer a sub-channel of an open channel; `index` begins at 1. It vanishes when the primary is
         closed, rescinded or reset. Raises `VmBusError`."""
-        return self.channels.offer_subchannel(key, index), self._outbox.take()
+        return self.channels.offer_subchannel(key, index, monitor_id), self._outbox.take()
 
     def rescind(self, key: OfferKey) -> list[Action]:
         """Take an offer back. `Released` follows when the guest has let go of it, maybe at once; an open

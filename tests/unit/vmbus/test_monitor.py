@@ -8,6 +8,8 @@ from ringminus.clock import NEVER, MockClock, TimerQueue
 from ringminus.memory import MIB, PAGE_SIZE, GuestMemory
 from ringminus.vmbus.monitor import LATENCY, Monitor, Watch
 from ringminus.vmbus.ring_wire import MonitorPage, MonitorParameter
+from support import bus_bed
+from support.bus_bed import Recorder, echo
 
 PAGE = 5 * PAGE_SIZE
 TRIGGERS = MonitorPage.offset_of("trigger_groups")
@@ -49,6 +51,9 @@ def bed() -> Bed:
     made = Bed()
     made.monitor.set_page(PAGE)
     return made
+
+
+# ---------------------------------------------------------------- pages
 
 
 @pytest.mark.parametrize("monitor_id", [0, 1, 31, 32, 63, 64, 127])
@@ -140,3 +145,52 @@ def test_a_bell_may_take_the_page_away(bed: Bed) -> None:
     bed.set_bits(1)
     bed.pass_time()
     assert bed.timers.next_deadline() == NEVER
+
+
+# ---------------------------------------------------------------- channels
+
+
+class Monitored(Recorder):
+    monitored = True
+
+
+def test_every_channel_of_a_monitored_device_has_a_bell_of_its_own() -> None:
+    bed = bus_bed.Bed()
+    devices = [Monitored(number, echo) for number in (2, 3)]
+    bed.driver.connect(monitor_page=PAGE)
+    for device in devices:
+        bus_bed.add(bed.bus, bed.guest, device)
+    plain, *offers = bed.driver.request_offers()
+    assert (plain.monitor_allocated, [one.monitor_allocated for one in offers]) == (0, [1, 1])
+    channels = [bed.driver.open(offer) for offer in offers]
+    bed.bus.offer_subchannels(devices[0], 2)
+    offers += bed.driver.offers()
+    channels += [bed.driver.open(offer) for offer in offers[2:]]
+    assert [one.monitorid for one in offers] == [0, 1, 2, 3]
+    for number, channel in enumerate(channels):
+        channel.out.write(6, b"hello", number)
+        bed.guest.memory.write(PAGE + TRIGGERS, (1 << number).to_bytes(4, "little"))
+        assert not channel.receive()
+        bed.guest.pass_time(LATENCY)
+        assert [packet.transaction_id for packet in channel.receive()] == [number]
+
+
+def test_a_guest_without_monitor_pages_signals_by_hypercall() -> None:
+    bed = bus_bed.Bed()
+    device = Monitored(2, echo)
+    bus_bed.add(bed.bus, bed.guest, device)
+    (offer,) = bed.driver.offers()
+    assert (offer.monitor_allocated, offer.monitorid) == (0, 255)
+    channel = bed.driver.open(offer)
+    channel.send(b"hello", 4)
+    assert [packet.transaction_id for packet in channel.receive()] == [4]
+
+
+def test_when_all_bells_are_taken_devices_do_without() -> None:
+    bed = bus_bed.Bed()
+    bed.driver.connect(monitor_page=PAGE)
+    for number in range(130):
+        bus_bed.add(bed.bus, bed.guest, Monitored(number + 2))
+    offers = bed.driver.request_offers()
+    assert sorted(one.monitorid for one in offers if one.monitor_allocated) == list(range(128))
+    assert sum(not one.monitor_allocated for one in offers) == 3
