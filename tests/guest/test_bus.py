@@ -185,3 +185,36 @@ def test_a_device_is_taken_out_during_traffic_and_another_put_in(live_guest: Run
         assert not await guest.run(TROUBLE, status=1)
 
     live_guest(scenario, devices=[first, other], tap=bus.tap)
+
+
+def test_sub_channels_are_channels_of_their_own_and_go_with_the_primary(
+    live_guest: RunLive, bus: Bus
+) -> None:
+    device = Exchange()
+    channels = "/sys/class/uio/uio0/device/channels"
+
+    async def scenario(guest: LiveGuest) -> None:
+        vmbus = guest.machine.vmbus
+        await guest.run(f"{BIND}; (sleep 1000 < /dev/uio0) & {wait_for(f'-e {channels}/1')}; usleep 100000")
+        vmbus.offer_subchannels(device, 3)
+        # all have the time to be opened by the driver
+        await guest.run(wait_for(f"$(cat {channels}/*/write_avail | grep -c -v '^0') = 4"))
+        assert await guest.run(f"cat {channels}/*/subchannel_id") == "0\n1\n2\n3\n"
+        assert await guest.run(f"cat {channels}/*/monitor_id") == "0\n1\n2\n3\n"
+        for number in (3, 1, 0, 2):
+            for traffic in ("echo 1000 0 3000", "direct 200 0 9000", "receive 1000 0 2000"):
+                assert "done" in await guest.run(f"uio_ring /dev/uio0:{number} {traffic}")
+        packets = {slot.index: slot.counters().packets_in for slot in vmbus.slots()}
+        assert packets == dict.fromkeys(range(4), 1000 + 200 + 1 + 3)
+        assert "type_zero: dead" in await guest.run("uio_ring /dev/uio0:1 hostile type_zero")
+        assert [slot.failed for slot in vmbus.slots()] == [0, 1, 0, 0]
+        assert "echo: 100 done" in await guest.run("uio_ring /dev/uio0:2 echo 100 0 3000")
+        bus.take()
+        await guest.run(f"kill %1; {wait_for(f'$(ls {channels} | wc -l) = 1')}")
+        messages = bus.take()
+        assert messages.count("RESCIND_OFFER") == messages.count("RELID_RELEASED") == 3
+        assert [slot.index for slot in vmbus.slots()] == [0]
+        assert "echo: 100 done" in await guest.run("uio_ring /dev/uio0 echo 100 0 3000")
+        assert not await guest.run(TROUBLE, status=1)
+
+    live_guest(scenario, devices=[device], tap=bus.tap)

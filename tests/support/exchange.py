@@ -96,14 +96,17 @@ class Exchange(Device):
         self._stream: Stream | None = None
 
     def opened(self, channel: Channel) -> None:
-        self._receive = self._send = ()
-        self._stream = None
+        if not channel.index:
+            self._receive = self._send = ()
+            self._stream = None
 
     def packet(self, channel: Channel, packet: Packet) -> None:
         request = Request.unpack(packet.payload)
         match packet.kind, request.operation:
             case PacketType.DATA_INBAND, Operation.HELLO:
-                self._receive, self._send = channel.gpadl(request.count), channel.gpadl(request.smallest)
+                if not channel.index:
+                    self._receive = channel.gpadl(request.count)
+                    self._send = channel.gpadl(request.smallest)
                 answer = channel.version.to_bytes(8, "little")
             case PacketType.DATA_INBAND, Operation.ECHO:
                 answer = bytes(packet.payload)

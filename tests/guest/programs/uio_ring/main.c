@@ -4,6 +4,8 @@
 //   uio_ring DEVICE signals|until-rescinded
 //   uio_ring DEVICE hostile CASE
 //   uio_ring - hostile-cases
+//
+// DEVICE is /dev/uioN, or /dev/uioN:M for its sub-channel M.
 #include "exchange.h"
 
 #include <stdio.h>

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 enum { RINGS_MAP, INTERRUPT_MAP, MONITOR_MAP, RECEIVE_MAP, SEND_MAP };
-enum { TRIGGERS = 8, BELLS_IN_GROUP = 32 };
+enum { TRIGGERS = 8, BELLS_IN_GROUP = 32, SUBCHANNEL_PAGES = 512 };
 enum { PATTERN = 65521 };  // a prime, so that no two pages are alike
 
 void fail_check(const char *file, int line, const char *condition, const char *format, ...)
@@ -56,26 +56,41 @@ static void *map(const struct device *device, const char *name, int number, uint
     return where;
 }
 
-static void find_channel(struct device *device, const char *name)
-{
-    char path[96];
-    snprintf(path, sizeof path, "/sys/class/uio/%s/device/channels", name);
-    DIR *directory = opendir(path);
-    check(directory != NULL, "no %s", path);
-    struct dirent *entry;
-    while ((entry = readdir(directory)) != NULL && entry->d_name[0] == '.')
-        ;
-    check(entry != NULL, "%s is empty", path);
-    snprintf(device->channel, sizeof device->channel, "%s/%.16s", path, entry->d_name);
-    closedir(directory);
-}
-
 unsigned long channel_counter(const struct device *device, const char *name)
 {
     char path[192], text[32];
     snprintf(path, sizeof path, "%s/%s", device->channel, name);
     check(read_text(text, sizeof text, path), "no %s", path);
     return strtoul(text, NULL, 10);
+}
+
+// Sub-channel `number`; 0 is the primary channel.
+static void find_channel(struct device *device, const char *name, unsigned long number)
+{
+    char path[96];
+    snprintf(path, sizeof path, "/sys/class/uio/%s/device/channels", name);
+    DIR *directory = opendir(path);
+    check(directory != NULL, "no %s", path);
+    struct dirent *entry;
+    while ((entry = readdir(directory)) != NULL) {
+        snprintf(device->channel, sizeof device->channel, "%s/%.16s", path, entry->d_name);
+        if (entry->d_name[0] != '.' && channel_counter(device, "subchannel_id") == number)
+            break;
+    }
+    check(entry != NULL, "%s has no sub-channel %lu", path, number);
+    closedir(directory);
+}
+
+static uint8_t *map_subchannel(const struct device *device, uint32_t *size)
+{
+    char path[192];
+    snprintf(path, sizeof path, "%s/ring", device->channel);
+    int fd = open(path, O_RDWR);
+    check(fd >= 0, "%s: %m", path);
+    *size = 2 * SUBCHANNEL_PAGES * PAGE;
+    uint8_t *where = mmap(NULL, *size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    check(where != MAP_FAILED, "%s: %m", path);
+    return where;
 }
 
 static void split_rings(struct device *device, uint8_t *rings, uint32_t size)
@@ -91,18 +106,22 @@ static void split_rings(struct device *device, uint8_t *rings, uint32_t size)
 
 void open_device(struct device *device, const char *path)
 {
-    const char *name = strrchr(path, '/') + 1;
-    char label[32];
+    char file[64] = "", label[32];
+    unsigned long number = 0;
     uint32_t size;
-    device->fd = open(path, O_RDWR);
-    check(device->fd >= 0, "%s: %m", path);
-    find_channel(device, name);
-    uint8_t *rings = map(device, name, RINGS_MAP, &size, label);
+    check(sscanf(path, "%63[^:]:%lu", file, &number) > 0, "%s", path);
+    const char *name = strrchr(file, '/') + 1;
+    device->fd = open(file, O_RDWR);
+    check(device->fd >= 0, "%s: %m", file);
+    find_channel(device, name, number);
+    uint8_t *rings = number ? map_subchannel(device, &size) : map(device, name, RINGS_MAP, &size, label);
     split_rings(device, rings, size);
     uint8_t *monitor = map(device, name, MONITOR_MAP, &size, label);
     unsigned long bell = channel_counter(device, "monitor_id");
     device->bell = (volatile uint32_t *)(monitor + TRIGGERS + 8 * (bell / BELLS_IN_GROUP));
     device->bell_bit = 1u << bell % BELLS_IN_GROUP;
+    if (number != 0)
+        return;  // the buffers are the primary channel's
     device->receive = map(device, name, RECEIVE_MAP, &device->receive_size, label);
     check(sscanf(label, "recv:%u", &device->receive_handle) == 1, "map name %s", label);
     device->send = map(device, name, SEND_MAP, &device->send_size, label);

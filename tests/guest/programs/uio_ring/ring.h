@@ -54,6 +54,7 @@ struct device {
 void fail_check(const char *file, int line, const char *condition, const char *format, ...)
     __attribute__((noreturn, format(printf, 4, 5)));
 
+// `path` is that of the device, with `:N` behind it for sub-channel N.
 void open_device(struct device *device, const char *path);
 unsigned long channel_counter(const struct device *device, const char *name);
 
