@@ -19,6 +19,7 @@ from typing import IO
 from ringminus.errors import ConfigError, HostError
 from ringminus.guest.overlay import REMOVED
 from ringminus.guest.packages import Progress
+from ringminus.guest.programs import end_group, environment, find_program, run
 
 _MERGED_USR = Path("/usr/share/mmdebstrap/hooks/maybe-merged-usr")
 EXCLUDED = (
@@ -26,8 +27,21 @@ EXCLUDED = (
     *("/lib/udev/hwdb.d/*", "/usr/lib/udev/hwdb.d/*"),  # names for hardware that a guest never has
 )
 """What dpkg leaves out, in the guest too."""
-_GRACE = 30.0  # seconds that mmdebstrap has to remove its directory
+_GRACE = 10.0  # seconds that mmdebstrap has to remove its directory
 _HOST_SETTINGS = "/etc/apt/apt.conf.d/98host"
+
+
+def _mode() -> str:
+    """How mmdebstrap is to become root of what it installs. Who is root has it work in namespaces, where
+    that is possible, so that its mounts and processes end with it whatever happens."""
+    if os.geteuid() != 0:
+        return "auto"
+    namespaces = ["unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "true"]
+    try:
+        possible = run(namespaces).returncode == 0
+    except OSError:
+        possible = False
+    return "unshare" if possible else "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +61,7 @@ class Bootstrap:
         depmod = shlex.quote(self.kernel_version)
         dpkg = [f"--dpkgopt=path-exclude={pattern}" for pattern in EXCLUDED]
         return [
-            *("mmdebstrap", "--verbose", "--variant=apt", "--mode=auto", "--format=tar"),
+            *("mmdebstrap", "--verbose", "--variant=apt", f"--mode={_mode()}", "--format=tar"),
             *([f"--hook-dir={_MERGED_USR}"] if _MERGED_USR.is_dir() else []),
             *(*dpkg, "--dpkgopt=path-include=/usr/share/doc/*/copyright"),
             f"--include={','.join(self.packages)}",
@@ -68,9 +82,15 @@ class _Steps:
         self._step = ""
         self._expected = 0
         self._done = 0
+        self.directory: Path | None = None
+        """Where mmdebstrap works, once it has told."""
 
     def line(self, line: str) -> None:
-        if line.startswith("I: running apt-get update"):
+        if self.directory is None and (
+            match := re.fullmatch(r"I: using (/.*/mmdebstrap\.\w+) as tempdir", line)
+        ):
+            self.directory = Path(match[1])
+        elif line.startswith("I: running apt-get update"):
             self._begin("package lists")
         elif line.startswith("I: downloading packages"):
             self._phase = "base"
@@ -121,21 +141,26 @@ def _failure(lines: Sequence[str], status: int) -> Exception:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Have mmdebstrap end and remove what it made; a second interrupt ends it at once."""
-
-    def send(number: int) -> None:
-        # all its processes: the first one only waits for the others
-        try:
-            os.killpg(process.pid, number)
-        except (ProcessLookupError, PermissionError):
-            process.send_signal(number)
-
-    send(signal.SIGINT)
+    """Have mmdebstrap end; a second interrupt ends it at once."""
+    end_group(process, signal.SIGINT)
     try:
         process.wait(_GRACE)
     except (subprocess.TimeoutExpired, KeyboardInterrupt):
-        send(signal.SIGKILL)
+        end_group(process, signal.SIGKILL)
         process.wait()
+
+
+def _remove(directory: Path | None) -> None:
+    """Remove what mmdebstrap could not: some of its processes take an interrupt for nothing."""
+    if directory is None or not directory.is_dir() or directory.is_symlink():
+        return
+    mounts = Path("/proc/mounts").read_text(errors="replace").splitlines()
+    if any(line.split()[1].startswith(f"{directory}/") for line in mounts):
+        return  # it works without namespaces, and its mounts hold what is not to be removed
+    shutil.rmtree(directory, ignore_errors=True)
+    if directory.exists():  # its files belong to users of a namespace, and only there can they be removed
+        inside = ["mmdebstrap", "--unshare-helper", "rm", "-rf", "--one-file-system", str(directory)]
+        run(inside)
 
 
 @contextmanager
@@ -145,21 +170,20 @@ def bootstrapped(request: Bootstrap, progress: Progress) -> Iterator[IO[bytes]]:
     Raises `HostError` and `ConfigError` when mmdebstrap failed, in place of what the block says of the
     archive (`tarfile.ReadError`); with any other exception of the block mmdebstrap is ended.
     """
-    if shutil.which("mmdebstrap") is None:
-        raise HostError("no mmdebstrap on this host: install the Debian package mmdebstrap")
+    find_program("mmdebstrap", "mmdebstrap")
     process = subprocess.Popen(
         request.command(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, "LC_ALL": "C.UTF-8", "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"},
+        env=environment(),
         process_group=0,  # an interrupt from the terminal reaches it through us, and once
     )
     assert process.stdin is not None and process.stdout is not None and process.stderr is not None
     lines: list[str] = []
+    steps = _Steps(progress)
 
     def follow(stream: IO[bytes]) -> None:
-        steps = _Steps(progress)
         for raw in stream:
             lines.append(raw.decode(errors="replace").rstrip())
             steps.line(lines[-1])
@@ -183,7 +207,9 @@ def bootstrapped(request: Bootstrap, progress: Progress) -> Iterator[IO[bytes]]:
         if process.returncode != 0:
             raise _failure(lines, process.returncode)
     finally:
+        process.stdout.close()  # or it waits for us to read on
         if process.poll() is None:
             _end(process)
-        for stream in (process.stdout, process.stderr):
-            stream.close()
+            follower.join(_GRACE)
+            _remove(steps.directory)
+        process.stderr.close()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import subprocess
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from ringminus.errors import ConfigError, HostError
+from ringminus.guest.programs import find_program, run
 from ringminus.memory import MIB
 
 LABEL = "ringminus"
@@ -38,14 +38,6 @@ class Contents:
     files: int = 0
     commands: list[str] = field(default_factory=list)
     values: list[bytes] = field(default_factory=list)
-
-
-def program(name: str) -> str:
-    """The path of one of e2fsprogs' programs; raises `HostError`."""
-    path = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
-    if path is None:
-        raise HostError(f"no {name} on this host: install the Debian package e2fsprogs")
-    return path
 
 
 def _quoted(path: str) -> str:
@@ -130,15 +122,7 @@ def _attributes(member: tarfile.TarInfo, path: str, values: list[bytes]) -> Iter
 
 
 def _run(command: list[str], doing: str, directory: Path | None = None) -> str:
-    answer = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        cwd=directory,
-        env={**os.environ, "LC_ALL": "C.UTF-8"},
-        check=False,
-    )
+    answer = run(command, directory)
     if answer.returncode != 0:
         said = (answer.stderr.strip() or answer.stdout.strip()).splitlines()
         raise HostError(f"cannot {doing}: {said[-1] if said else f'status {answer.returncode}'}")
@@ -156,13 +140,25 @@ def make_ext4(tree: Path, contents: Contents, image: Path, size: int, work: Path
         raise ConfigError(f"{size // MIB} MiB are too few for this system: at least {-(-least // MIB)} MiB")
     with image.open("xb") as file:
         file.truncate(size)
-    make = [program("mke2fs"), "-q", "-F", "-t", "ext4", "-O", _FEATURES, "-b", str(_BLOCK), "-I", "256"]
+    make = [
+        find_program("mke2fs", "e2fsprogs"),
+        "-q",
+        "-F",
+        "-t",
+        "ext4",
+        "-O",
+        _FEATURES,
+        "-b",
+        str(_BLOCK),
+        "-I",
+        "256",
+    ]
     make += ["-m", "1", "-J", "size=16", "-L", LABEL, "-d", str(tree)]
     # a new sparse file is zeros: neither mke2fs nor the guest need write them
     make += ["-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard,root_owner=0:0"]
     _run([*make, str(image)], "make the ext4 file system")
     _run_debugfs(contents, image, work)
-    check = [program("e2fsck"), "-f", "-n", str(image)]
+    check = [find_program("e2fsck", "e2fsprogs"), "-f", "-n", str(image)]
     _run(check, "make a sound ext4 file system: e2fsck says")
 
 
@@ -171,7 +167,13 @@ def _run_debugfs(contents: Contents, image: Path, work: Path) -> None:
         (work / str(number)).write_bytes(value)
     script = work / "debugfs"
     script.write_text("".join(f"{command}\n" for command in contents.commands), errors="surrogateescape")
-    debugfs = [program("debugfs"), "-w", "-f", str(script.absolute()), str(image.absolute())]
+    debugfs = [
+        find_program("debugfs", "e2fsprogs"),
+        "-w",
+        "-f",
+        str(script.absolute()),
+        str(image.absolute()),
+    ]
     said = _run(debugfs, "set owners in the ext4 file system", work)
     # debugfs ends well whatever happened; its first line is its version
     if failures := [line for line in said.splitlines() if line and not line.startswith("debugfs ")]:

@@ -7,7 +7,6 @@ apt is given directories of our own, so that nothing needs root and `apt-get upd
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ringminus.errors import ConfigError, HostError
+from ringminus.guest.programs import run, started
 
 Progress = Callable[[str, float], None]
 """Told the name of a step and how much of it is done, 0 to 1."""
@@ -131,10 +131,7 @@ class Apt:
 
     def _run(self, command: list[str]) -> subprocess.CompletedProcess[str]:
         self._make_directories()
-        environment = {**os.environ, "LC_ALL": "C.UTF-8"}
-        return subprocess.run(
-            command, capture_output=True, text=True, errors="replace", env=environment, check=False
-        )
+        return run(command)
 
     def _make_directories(self) -> None:
         for name in ("cache/archives/partial", "state", "lists/partial"):
@@ -203,15 +200,7 @@ class Apt:
         names = [f"{package.name}={package.version}" for package in packages]
         command = self._command("apt-get", "-q", "-o", "APT::Status-Fd=1", "download", *names)
         progress(step, 0.0)
-        with subprocess.Popen(
-            command,
-            cwd=self._downloads,
-            env={**os.environ, "LC_ALL": "C.UTF-8"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        ) as process:
+        with started(command, self._downloads) as process:
             assert process.stdout is not None
             output = []
             for line in process.stdout:
@@ -225,8 +214,6 @@ class Apt:
 
 def unpack(package: Path, directory: Path) -> None:
     """Extract a package's files into `directory`; raises `HostError`."""
-    answer = subprocess.run(
-        ["dpkg-deb", "-x", str(package), str(directory)], capture_output=True, text=True, check=False
-    )
+    answer = run(["dpkg-deb", "-x", str(package), str(directory)])
     if answer.returncode != 0:
         raise HostError(f"cannot unpack {package}: {answer.stderr.strip() or 'dpkg-deb failed'}")

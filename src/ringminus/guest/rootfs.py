@@ -18,11 +18,12 @@ from ringminus.errors import ConfigError, HostError
 from ringminus.guest.apt_sources import fetch_settings, sources
 from ringminus.guest.bootstrap import EXCLUDED, Bootstrap, bootstrapped
 from ringminus.guest.build import DEFAULT_KERNEL_PACKAGE, KERNEL_PARTS, GuestImage, build
-from ringminus.guest.ext4 import Contents, make_ext4, program, unpack
+from ringminus.guest.ext4 import Contents, make_ext4, unpack
 from ringminus.guest.image_copy import image_to_vhdx
 from ringminus.guest.overlay import LINKS, REMOVED, overlay_files, write_overlay
 from ringminus.guest.packages import Apt, Progress
 from ringminus.guest.packages import unpack as unpack_package
+from ringminus.guest.programs import find_program
 from ringminus.machine.loader.cache import cache_directory, write_atomically
 from ringminus.memory import GIB, MIB
 
@@ -248,8 +249,9 @@ def build_with_root(
     guest = guest_again(refresh)
     if not refresh and (root := _built_before(path, _recipe(guest, options))):
         return guest, root
+    find_program("mmdebstrap", "mmdebstrap")
     for name in ("mke2fs", "debugfs", "e2fsck"):
-        program(name)
+        find_program(name, "e2fsprogs")
     downloads = (cache_directory() or directory) / "packages"
     if not all((downloads / name).is_file() for name in _kernel_packages(guest)):
         guest = guest_again(True)  # the modules have to be those of the kernel in `directory`
