@@ -35,7 +35,8 @@ for one in dev proc sys; do mount --bind /$one /debian/$one; done
 for one in tmp run mnt; do mount -t tmpfs none /debian/$one; done
 cat > /bin/debian <<'END'
 #!/bin/sh
-exec chroot /debian /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin TMPDIR=/tmp LC_ALL=C "$@"
+exec chroot /debian /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin TMPDIR=/tmp LC_ALL=C \
+    E2FSPROGS_SKIP_PROGRESS=1 "$@"
 END
 chmod 755 /bin/debian
 """
@@ -99,14 +100,14 @@ def _e2fsck(image: Path, *options: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def copy_out(disk: Disk, image: Path) -> Path:
-    """All bytes of a disk without a parent as a sparse file, read by us."""
+def copy_out(disk: Disk, image: Path, *, whole: bool = False) -> Path:
+    """All bytes of a disk as a sparse file, read by us; `whole` also what a parent may have."""
     with image.open("wb") as file:
         file.truncate(disk.size)
         offset = 0
         while offset < disk.size:
             stored, length = disk.allocated(offset, min(disk.size - offset, 1 << 24))
-            if stored:
+            if stored or whole:
                 data = memoryview(bytearray(length))
                 disk.read(offset, [data])
                 os.pwrite(file.fileno(), data, offset)
