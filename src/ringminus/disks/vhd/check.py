@@ -97,7 +97,7 @@ def _check_parent(file: HostFile, found: FoundFooter, header: DynamicHeader, rep
                 if repair:
                     parents.accept_parent(file, found.footer.data_offset, header, path)
                 message = (
-                    f"the parent {path} was changed after this disk was made (or copied without its time)"
+                    f"the parent {path} was changed after this disk was made, or copied anew"
                 )
                 return [Finding(Severity.DAMAGE, message, True, repair)]
             parents.verify(file, header, path, parent.identity.bytes_le)
