@@ -170,6 +170,6 @@ def open_disk(
         raise ConfigError(f"{path}: unknown format {name}: known are {', '.join(FORMATS)}")
     if sector_size is None:
         return FORMATS[name](path, read_only)
-    if name != "raw":
+    if name not in ("raw", "iso"):
         raise ConfigError(f"{path}: only of raw disks can the sector be chosen, and this one is {name}")
-    return _raw(path, read_only, sector_size)
+    return _raw(path, read_only or name == "iso", sector_size)

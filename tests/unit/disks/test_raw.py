@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,8 @@ def test_iso_images_have_large_sectors_and_are_not_written(tmp_path: Path) -> No
 def test_the_sector_can_be_chosen(path: Path) -> None:
     with open_disk(path, sector_size=4096) as disk:
         assert (disk.sector_size, disk.physical_sector_size) == (4096, 4096)
+    with open_disk(path, format="iso", sector_size=2048) as disk:
+        assert (disk.sector_size, disk.read_only) == (2048, True)
     with pytest.raises(ConfigError, match="a sector of 100 bytes"):
         open_disk(path, sector_size=100)
 
@@ -194,3 +197,24 @@ def test_creation(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="whole number of 512-byte sectors"):
         create_raw(tmp_path / "odd.raw", 1000)
     assert not (tmp_path / "odd.raw").exists()
+
+
+def test_qemu_and_we_respect_each_other(path: Path) -> None:
+    write = ["qemu-io", "-f", "raw", "-c", "write 0 4k", str(path)]
+    with open_disk(path, read_only=True):
+        run = subprocess.run(write, capture_output=True, text=True, check=False)
+        assert (run.returncode, 'Failed to get "write" lock' in run.stderr) == (1, True)
+    assert subprocess.run(write, capture_output=True, check=False).returncode == 0
+    # qemu-io holds the disk until its input ends
+    holder = subprocess.Popen(
+        ["qemu-io", "-f", "raw", str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdin is not None and holder.stdout is not None
+    holder.stdin.write(b"read 0 512\n")
+    holder.stdin.flush()
+    while b"read 512/512" not in holder.stdout.readline():
+        pass
+    with pytest.raises(DiskError, match="in use"):
+        open_disk(path)
+    holder.communicate()
+    open_disk(path).close()
