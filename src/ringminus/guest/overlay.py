@@ -26,6 +26,7 @@ MASKED = (
     "e2scrub_reap.service",
     "systemd-pstore.service",
     "systemd-repart.service",
+    "systemd-udev-load-credentials.service",
     "systemd-update-utmp.service",
     "systemd-update-utmp-runlevel.service",
     "systemd-random-seed.service",

@@ -66,8 +66,9 @@ class RootOptions:
     def __post_init__(self) -> None:
         if not LEAST_SIZE <= self.size <= LARGEST_SIZE or self.size % MIB:
             raise ConfigError(f"a root of {self.size} bytes: say whole MiB, from 64M to 2T")
-        if wrong := next((name for name in self.install if not _PACKAGE_NAME.fullmatch(name)), None):
-            raise ConfigError(f"--install {wrong}: that is no name of a Debian package")
+        for name in self.install:
+            if not _PACKAGE_NAME.fullmatch(name):
+                raise ConfigError(f"--install {name}: that is no name of a Debian package")
 
 
 def _facts_path(path: Path) -> Path:
@@ -113,8 +114,8 @@ def _stamp(path: Path) -> dict[str, int]:
     return {"size": status.st_size, "modified": status.st_mtime_ns}
 
 
-def _built_before(path: Path, recipe: Mapping[str, Any]) -> RootImage | None:
-    """The root that is there already, as built or as a guest has left it.
+def _built_before(path: Path, recipe: Mapping[str, Any], refresh: bool) -> RootImage | None:
+    """The root that is there already, as built or as a guest has left it; None where it is to be built.
 
     Raises `ConfigError` if building would destroy what was not built here, or what a guest has written.
     """
@@ -122,13 +123,16 @@ def _built_before(path: Path, recipe: Mapping[str, Any]) -> RootImage | None:
         return None
     try:
         facts = json.loads(_facts_path(path).read_bytes())
-        if facts["recipe"] == recipe:
-            return _image(path, facts, cached=True)
-        changed = facts["file"] != _stamp(path)
+        image = _image(path, facts, cached=True)
+        same, changed = facts["recipe"] == recipe, facts["file"] != _stamp(path)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ConfigError(
             f"{path} is there, and was not made by `guest build`: name another file, or remove it"
         ) from None
+    if refresh:
+        return None
+    if same:
+        return image
     if changed:
         raise ConfigError(
             f"{path} was made by another recipe, and a guest has written to it since: "
@@ -247,7 +251,7 @@ def build_with_root(
         )
 
     guest = guest_again(refresh)
-    if not refresh and (root := _built_before(path, _recipe(guest, options))):
+    if root := _built_before(path, _recipe(guest, options), refresh):
         return guest, root
     find_program("mmdebstrap", "mmdebstrap")
     for name in ("mke2fs", "debugfs", "e2fsck"):

@@ -44,7 +44,8 @@ def order(initrd: Path) -> list[str]:
     """The lines of the list of modules to load: a name, and what it needs."""
     command = ["cpio", "-i", "--quiet", "--to-stdout", "lib/modules/order"]
     archive = bytes(decompress(initrd.read_bytes()))
-    return subprocess.run(command, input=archive, capture_output=True, check=True).stdout.decode().splitlines()
+    found = subprocess.run(command, input=archive, capture_output=True, check=True).stdout
+    return found.decode().splitlines()
 
 
 def test_a_guest_is_built_though_the_lists_were_never_fetched(tmp_path: Path) -> None:
