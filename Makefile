@@ -29,7 +29,10 @@ lint:
 bench:
 	@tools/setup bench
 	@$(BIN)/python bench/exits.py
+	@$(BIN)/python bench/rings.py
+	@$(BIN)/python bench/storage.py
 	@$(BIN)/python bench/disks.py
+	@$(BIN)/python bench/disk_guest.py
 	@$(BIN)/python bench/run.py $(BENCH)
 
 clean:

@@ -67,7 +67,7 @@ def _devices(texts: tuple[str, ...]) -> tuple[Callable[[], Device], ...]:
     multiple=True,
     metavar="FILE[,OPTION...]",
     shell_complete=_complete_files,
-    help="A disk: raw, VHD, VHDX, or what qemu-nbd reads. The first is the guest's sda. "
+    help="A disk: raw, VHD, VHDX, or what qemu-nbd reads. A single one is the guest's sda. "
     "Options: ro, format=NAME, sector=BYTES (raw), bus=scsi|ide, controller=N, lun=N.",
 )
 @click.option(

@@ -90,6 +90,12 @@ class Disk(ABC):
         """Whether `unmap` frees space."""
         return False
 
+    @property
+    def unmap_granularity(self) -> int:
+        """The least number of bytes, so aligned, whose `unmap` can free space: what the host's files free,
+        and not the format's block, for parts of blocks become holes."""
+        return max(4096, self.physical_sector_size)
+
     @abstractmethod
     def resize(self, size: int) -> None:
         """Grow or shrink to `size` bytes; raises `ConfigError` where the format or the contents forbid it."""

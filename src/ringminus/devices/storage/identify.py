@@ -106,8 +106,7 @@ def _limits(unit: Unit) -> bytes:
     if disk.can_unmap:
         limits.maximum_unmap_lba_count = 0xFFFF_FFFF
         limits.maximum_unmap_block_descriptor_count = MAX_UNMAP_DESCRIPTORS
-        unit_of_allocation = max(disk.block_size, disk.physical_sector_size)
-        limits.optimal_unmap_granularity = unit_of_allocation >> unit.shift
+        limits.optimal_unmap_granularity = disk.unmap_granularity >> unit.shift
         limits.unmap_granularity_alignment = UNMAP_ALIGNMENT_VALID
     return limits.pack()
 

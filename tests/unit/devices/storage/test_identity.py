@@ -78,7 +78,7 @@ def test_limits_are_those_of_the_disk(guest: Guest) -> None:
     assert limits.maximum_transfer_length == MAX_TRANSFER // 512
     assert (limits.wsnz, limits.maximum_write_same_length) == (1, (256 << 20) // 512)
     assert limits.maximum_unmap_lba_count == 0xFFFFFFFF
-    assert (limits.optimal_unmap_granularity, limits.unmap_granularity_alignment) == (128, 1 << 31)
+    assert (limits.optimal_unmap_granularity, limits.unmap_granularity_alignment) == (8, 1 << 31)
     assert page(guest, 0xB1)[:2] == b"\0\1"
 
 
