@@ -67,12 +67,14 @@ class RecordedFile(HostFile):
         super().flush()
         self.changes.append(Change(self.mark))
 
-    def crashes(self, source: random.Random, most: int) -> Iterator[tuple[object, bytes]]:
+    def crashes(
+        self, source: random.Random, most: int, candidates: Sequence[int] | None = None
+    ) -> Iterator[tuple[object, bytes]]:
         """The file after crashes between two changes, with the mark of what was being done; at most so many,
         in order. A killed process leaves all that it did; a host without power loses any pages that were
-        written since the last flush."""
-        count = len(self.changes)
-        wanted = set(source.sample(range(count), min(most, count)))
+        written since the last flush. `candidates` are the changes after which a crash would be telling."""
+        candidates = range(len(self.changes)) if candidates is None else candidates
+        wanted = set(source.sample(candidates, min(most, len(candidates))))
         now, durable, waiting = bytearray(self.before), bytearray(self.before), list[Change]()
         for number, change in enumerate(self.changes):
             change.apply(now)

@@ -8,9 +8,9 @@ the host provides where it is used, so a huge and empty table costs nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from mmap import mmap
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 
-from ringminus.disks.disk import CorruptDisk
+from ringminus.disks.disk import CorruptDisk, DiskError
 from ringminus.disks.vhdx.geometry import Geometry
 from ringminus.disks.vhdx.regions import Region
 from ringminus.disks.vhdx.replay import Source
@@ -36,8 +36,13 @@ Used = tuple[int, int, str]
 
 
 def anonymous(entries: int) -> memoryview:
-    """That many 64-bit zeros."""
-    return memoryview(mmap(-1, max(1, entries) * BAT_ENTRY_SIZE)).cast("Q")
+    """At least that many 64-bit zeros, in whole pages; raises `DiskError`."""
+    length = -(-entries * BAT_ENTRY_SIZE // PAGE) * PAGE
+    try:
+        return memoryview(mmap(-1, length, flags=MAP_PRIVATE | MAP_ANONYMOUS)).cast("Q")
+    except OSError as error:
+        reason = f"no memory for a table of {length} bytes: {error.strerror}"
+        raise DiskError(reason, error.errno) from None
 
 
 class Bat:
@@ -53,8 +58,8 @@ class Bat:
             )
         self.region = region
         self.geometry = geometry
-        self.entries = anonymous(region.length // BAT_ENTRY_SIZE)
-        self.places = anonymous(region.length // BAT_ENTRY_SIZE)
+        self.entries = anonymous(geometry.entries)
+        self.places = anonymous(geometry.blocks)
         self._path = source.path
         self._load(source)
 
@@ -70,6 +75,13 @@ class Bat:
                 if data.count(0) != length:
                     table[position : position + length] = data
             position += length
+
+    def make_room(self, geometry: Geometry) -> None:
+        """Have memory for the entries of a larger disk; the region has room already."""
+        entries, places = anonymous(geometry.entries), anonymous(geometry.blocks)
+        entries[: len(self.entries)] = self.entries
+        places[: len(self.places)] = self.places
+        self.entries, self.places = entries, places
 
     def page(self, index: int) -> tuple[int, memoryview]:
         """The page that an entry is in: its place in the file, and its bytes."""

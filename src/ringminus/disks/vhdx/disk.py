@@ -35,6 +35,7 @@ class Vhdx(Disk):
     """See the module's text. `parent` is the next disk of a differencing chain, or None."""
 
     format = "vhdx"
+    parent: Vhdx | None
 
     def __init__(self, file: HostFile, image: Image, parent: Vhdx | None) -> None:
         """Takes over `file` and `parent`; `image` is loaded and sound."""
@@ -283,9 +284,8 @@ class Vhdx(Disk):
     def resize(self, size: int) -> None:
         resize.resize(self, size)
 
-    def take_geometry(self) -> None:
-        """The store's size and table are others now."""
-        self.size = self.store.geometry.size
+    def take_places(self) -> None:
+        """The table has come elsewhere in memory."""
         self._places = self.store.bat.places
 
     def allocated(self, offset: int, length: int) -> tuple[bool, int]:

@@ -55,6 +55,7 @@ def _replay(file: HostFile, headers: Headers) -> tuple[Source, int]:
         return (replayed, len(replayed)) if len(replayed) else (file, 0)
     count = replay(file, headers.current)
     headers.update(file_write_guid=new_guid(), log_guid=NO_LOG)
+    headers.update()
     return file, count
 
 

@@ -32,7 +32,7 @@ from ringminus.disks.vhdx.log import LogWriter, Page
 from ringminus.disks.vhdx.space import Space
 
 MOST_WAITING_PAGES = 64
-MOST_WAITING_SPACE = 512 << 20  # bytes
+MOST_WAITING_SPACE = 4 << 30  # bytes
 
 
 @dataclass(slots=True)

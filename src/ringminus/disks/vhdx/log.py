@@ -108,4 +108,6 @@ class LogWriter:
         """Say that nothing is to be replayed; all that was logged must be durable in place."""
         if self._headers.log_guid != NO_LOG:
             self._headers.update(log_guid=NO_LOG)
+            # the other header too, which would have old pages replayed if this one were ever damaged
+            self._headers.update()
         self._guid, self._base = NO_LOG, 0

@@ -12,7 +12,7 @@ from ringminus.disks.vhdx.disk import Vhdx
 from ringminus.disks.vhdx.image import Image, load_sound
 from ringminus.disks.vhdx.locator import ParentLocator
 
-LONGEST_CHAIN = 256
+LONGEST_CHAIN = 100  # a read goes down the whole chain
 
 _Identity = tuple[int, int]  # device and inode
 

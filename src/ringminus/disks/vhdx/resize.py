@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ringminus.disks.disk import DiskError
 from ringminus.disks.vhdx import trim
-from ringminus.disks.vhdx.bat import PAGE, Bat
+from ringminus.disks.vhdx.bat import PAGE
 from ringminus.disks.vhdx.geometry import Geometry
 from ringminus.disks.vhdx.log import Page
 from ringminus.disks.vhdx.regions import Region
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from ringminus.disks.vhdx.disk import Vhdx
 
 _CHUNK = MIB
-_COPIED_AT_ONCE = 1 << 17  # entries
 
 
 def bat_length(geometry: Geometry) -> int:
@@ -72,6 +71,8 @@ def _grow(disk: Vhdx, size: int) -> None:
     with store.journal.alone():
         if new.entries * BAT_ENTRY_SIZE > store.bat.region.length:
             _move_bat(store, new)
+        store.bat.make_room(new)
+        disk.take_places()
         region = store.bat.region
         used = old.entries * BAT_ENTRY_SIZE
         store.file.zero(region.offset + used, region.length - used)
@@ -82,7 +83,7 @@ def _grow(disk: Vhdx, size: int) -> None:
         store.journal.commit()
         with store.journal.alone():
             store.journal.log_at_once([_page_with_size(store, size)])
-            disk.take_geometry()
+            disk.size = size
     except BaseException:
         if store.journal.ready:
             _drop_behind(store, old, new)
@@ -108,12 +109,9 @@ def _move_bat(store: Store, geometry: Geometry) -> None:
     old = store.bat
     length = bat_length(geometry)
     region = Region(BAT_REGION, store.take(length), length)
-    bat = Bat(store.file, region, old.geometry)
-    for first in range(0, old.geometry.entries, _COPIED_AT_ONCE):
-        some = slice(first, min(first + _COPIED_AT_ONCE, old.geometry.entries))
-        bat.entries[some] = old.entries[some]
-        bat.places[some] = old.places[some]
-        store.file.write_at(region.offset + first * BAT_ENTRY_SIZE, bat.entries[some].cast("B"))
+    table = old.entries[: old.geometry.entries].cast("B")
+    for first in range(0, len(table), _CHUNK):
+        store.file.write_at(region.offset + first, table[first : first + _CHUNK])
     regions = store.image.regions.with_bat(region)
     before, after = store.image.regions.pack(), regions.pack()
     store.journal.log_at_once(
@@ -127,15 +125,15 @@ def _move_bat(store: Store, geometry: Geometry) -> None:
     store.image.regions = regions
     store.journal.free_now(old.region.offset, old.region.length)
     store.journal.reuse()
-    store.bat = store.bitmaps.bat = bat
+    old.region = region
 
 
 def _shrink(disk: Vhdx, size: int) -> None:
     store, old = disk.store, disk.store.geometry
     with store.journal.alone():
         store.journal.log_at_once([_page_with_size(store, size)])
+    disk.size = size
     _drop_behind(store, old.resized(size), old)
-    disk.take_geometry()
 
 
 def _drop_behind(store: Store, disk: Geometry, known: Geometry) -> None:

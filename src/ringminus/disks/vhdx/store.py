@@ -54,17 +54,19 @@ class Store:
             raise DiskError(f"{self.file.path} was opened read-only")
         with self.lock:
             self.journal.check()
+            fields: dict[str, bytes | int] = {}
             if not self.begun:
-                log = {}
+                fields["file_write_guid"] = new_guid()
                 if not self.image.headers.current.log_length:
-                    log = {"log_offset": self.space.take(MIB) or self.space.append(MIB), "log_length": MIB}
+                    place = self.space.take(MIB)
+                    fields["log_offset"] = self.space.append(MIB) if place is None else place
+                    fields["log_length"] = MIB
                 if self.file.size != self.space.end:
                     self.file.truncate(self.space.end)
-                self.image.headers.update(file_write_guid=new_guid(), **log)
-                self.begun = True
-            if contents and not self.journal.ready:
-                self.image.headers.update(data_write_guid=new_guid())
-                self.journal.ready = True
+            if contents:
+                fields["data_write_guid"] = new_guid()
+            self.image.headers.update(**fields)
+            self.begun, self.journal.ready = True, contents
 
     def look_up(self, block: int) -> tuple[int, int]:
         """A payload block's state and its place in the file."""

@@ -19,6 +19,7 @@ from support.crashes import RecordedFile
 from support.disks import (
     KILLS,
     MIB,
+    SECTOR,
     History,
     everything,
     kill_while_writing,
@@ -81,9 +82,14 @@ def crash(path: Path, kind: str, file: RecordedFile, seed: int) -> Iterator[tupl
         no_damage(after, kind)
         with open_vhdx(after) as disk:
             yield mark, disk
-            put(disk, 0, b"w" * disk.size)
+            # what the crash left behind in free space must not come to light in new blocks
+            expected = bytearray(everything(disk))
+            for offset in range(BLOCK // 2, disk.size, BLOCK):
+                expected[offset : offset + SECTOR] = b"w" * SECTOR
+                put(disk, offset, b"w" * SECTOR)
+            assert everything(disk) == expected
         with open_vhdx(after) as disk:
-            assert everything(disk) == b"w" * disk.size
+            assert everything(disk) == expected
 
 
 @pytest.mark.parametrize("kind", ["dynamic", "differencing"])
