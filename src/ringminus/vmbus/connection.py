@@ -45,7 +45,15 @@ class Connection:
 
     def save(self) -> dict[str, Any]:
         """As plain data."""
-        return {**asdict(self), "client_id": str(self.client_id)}
+        return {
+            "version": self.version,
+            "features": self.features,
+            "client_id": str(self.client_id),
+            "pages": None if self.pages is None else asdict(self.pages),
+            "host_pages": self.host_pages,
+            "offers_sent": self.offers_sent,
+            "held": None if self.held is None else list(self.held),
+        }
 
     @classmethod
     def restored(cls, state: dict[str, Any]) -> Self:

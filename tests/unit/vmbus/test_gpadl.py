@@ -355,6 +355,29 @@ def test_a_guest_cannot_make_the_host_hold_more_than_the_budget(
     )
 
 
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [header(1, 65528, 1), struct.pack("<IIII", 11, 0, 1, 1)],
+        [header(1, 16, 1, struct.pack("<IIQ", 4096, 0, 1)), struct.pack("<IIII", 11, 0, 1, 1)],
+        [header(1, 16, 1, struct.pack("<IIQ", 4096, 0, 1 << 40))],
+        [header(1, 24, 1, struct.pack("<II", 0, 0)), struct.pack("<IIIIQQ", 9, 0, 0, 1, 0, 0)],
+    ],
+    ids=["half-built", "complete", "not RAM", "bad in its body"],
+)
+def test_what_is_gone_costs_nothing(messages: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ringminus.vmbus.gpadl.BUDGET", 10_000)
+    control = connected().control
+    for _ in range(200):
+        for message in messages:
+            control.receive(message)
+    Script(control).play(
+        """
+        >> GPADL_HEADER child_relid=1 gpadl=1 range_buflen=65528 ranges=0x1ffe000@0:1
+        """
+    )
+
+
 def test_the_budget_is_enough_for_a_large_network_adapter_on_every_slot() -> None:
     """Sixteen adapters with 31 MiB to receive, 16 MiB to send, and 64 rings of 1 MiB each."""
     pages = (31 + 16) * 256 + 64 * 256

@@ -164,6 +164,27 @@ def test_a_device_may_refuse_it() -> None:
     )
 
 
+def test_a_half_built_gpadl_does_not_survive_with_it() -> None:
+    connected().play(
+        """
+        >> GPADL child_relid=1 gpadl=0x10 pages=0-7
+        << GpadlCreated disk
+        << GPADL_CREATED creation_status=0
+        >> GPADL_HEADER child_relid=1 gpadl=0x11 range_buflen=24 ranges=8192@0:1
+        >> OPEN_RESERVED_CHANNEL child_relid=1 target_sint=2 ringbuffer_gpadlhandle=0x10 \
+           downstream_ringbuffer_pageoffset=4
+        << OpenRequested disk
+        -- accept disk
+        << OPEN_CHANNEL_RESULT status=0
+        >> INITIATE_CONTACT version=5.3
+        << Connected
+        << VERSION_RESPONSE
+        >> GPADL_BODY gpadl=0x11 pages=2
+        !! unknown GPADL
+        """
+    )
+
+
 # ------------------------------------------------------------ rescind
 
 
