@@ -21,13 +21,14 @@ from ringminus.tap import RingPacket, Tap
 from ringminus.vmbus.device import Device, Packet
 from ringminus.vmbus.gpa import GpaRange
 from ringminus.vmbus.ring import IncomingRing, OutgoingRing, RingEmpty, RingFull, packet_size
-from ringminus.vmbus.ring_wire import RANGE_HEADER, TRANSFER_HEADER
+from ringminus.vmbus.ring_wire import RANGE_HEADER, TRANSFER_HEADER, page_numbers
 from ringminus.vmbus.wire import PacketType
 
 log = logging.getLogger(__name__)
 
 COMPLETION, INBAND = int(PacketType.COMPLETION), int(PacketType.DATA_INBAND)
 XFER_PAGES = int(PacketType.DATA_USING_XFER_PAGES)
+GPA_DIRECT = int(PacketType.DATA_USING_GPA_DIRECT)
 # requests that a guest may have unanswered on one channel before we stop taking more
 OWED_LIMIT = 4096
 
@@ -181,6 +182,21 @@ class OpenChannel:
         header = TRANSFER_HEADER.pack(pageset, 0, 0, len(ranges))
         header += b"".join(RANGE_HEADER.pack(*one) for one in ranges)
         self._send(XFER_PAGES, transaction_id, payload, wants_completion, header)
+
+    def send_gpa_direct(
+        self,
+        ranges: Sequence[GpaRange],
+        payload: bytes,
+        transaction_id: int,
+        *,
+        wants_completion: bool = True,
+    ) -> None:
+        """Send a GPA-direct packet (type 9)."""
+        header = RANGE_HEADER.pack(0, len(ranges))  # a reserved word, then the count
+        for one in ranges:
+            header += RANGE_HEADER.pack(one.byte_count, one.byte_offset)
+            header += page_numbers(len(one.pfns)).pack(*one.pfns)
+        self._send(GPA_DIRECT, transaction_id, payload, wants_completion, header)
 
     def complete(self, transaction_id: int, payload: bytes = b"") -> None:
         """Send the completion (type 11) of the guest's packet with that id."""

@@ -75,6 +75,16 @@ class Channel(Protocol):
     ) -> None:
         """Send a transfer-page packet (type 7); `ranges` are (byte_count, byte_offset) in its page set."""
 
+    def send_gpa_direct(
+        self,
+        ranges: Sequence[GpaRange],
+        payload: bytes,
+        transaction_id: int,
+        *,
+        wants_completion: bool = True,
+    ) -> None:
+        """Send a GPA-direct packet (type 9), which names pages of the guest."""
+
     def complete(self, transaction_id: int, payload: bytes = b"") -> None:
         """Send the completion (type 11) of the guest's packet with that id."""
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 from ringminus.memory import PAGE_SIZE
 from ringminus.vmbus.channel import OWED_LIMIT
 from ringminus.vmbus.device import Channel, Packet
+from ringminus.vmbus.gpa import GpaRange
 from ringminus.vmbus.wire import PacketType
 from support.bus_bed import Bed, echo
 from support.bus_driver import GuestChannel
@@ -63,6 +66,16 @@ def test_transfer_pages_go_both_ways(bed: Bed) -> None:
     assert (packet.kind, packet.transaction_id, packet.wants_completion) == (7, 10, True)
     assert packet.header == bytes.fromhex("feca 00 00 02000000 3c000000 00000000 ea050000 00100000")
     assert packet.payload == b"transfer"
+
+
+def test_a_device_names_pages_of_the_guest(bed: Bed) -> None:
+    channel = bed.open()
+    ranges = [GpaRange(60, 4000, [7, 9]), GpaRange(8, 0, [8])]
+    bed.device.channel.send_gpa_direct(ranges, b"look at this", 11)
+    (packet,) = channel.receive()
+    assert (packet.kind, packet.transaction_id, packet.wants_completion) == (9, 11, True)
+    assert packet.header == struct.pack("<IIIIQQIIQ", 0, 2, 60, 4000, 7, 9, 8, 0, 8)
+    assert packet.payload == b"look at this\0\0\0\0"
 
 
 def test_the_pages_of_a_gpa_direct_packet_are_the_guests_memory(bed: Bed) -> None:
