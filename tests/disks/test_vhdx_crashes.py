@@ -7,20 +7,24 @@ import itertools
 import os
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from ringminus.disks.findings import Severity
 from ringminus.disks.vhdx import Vhdx, check_vhdx, create_vhdx, open_vhdx
+from ringminus.disks.vhdx.compact import compact
+from ringminus.disks.vhdx.create import Kind
 from ringminus.disks.vhdx.open import open_file
+from ringminus.disks.vhdx.wire import HEADER_OFFSETS
 from support.crashes import RecordedFile
 from support.disks import (
     KILLS,
     MIB,
     SECTOR,
     History,
+    Operation,
     everything,
     kill_while_writing,
     operations,
@@ -33,7 +37,7 @@ CRASHES = int(os.environ.get("RINGMINUS_CRASHES", "12"))
 """At how many of the recorded changes each test crashes, once by a kill and once by a loss of power."""
 
 
-def make(directory: Path, kind: str) -> Path:
+def make(directory: Path, kind: Kind) -> Path:
     path = directory / "disk.vhdx"
     if kind == "differencing":
         parent = directory / "parent.vhdx"
@@ -42,11 +46,11 @@ def make(directory: Path, kind: str) -> Path:
             put(disk, 0, b"p" * (SIZE - BLOCK))
         create_vhdx(path, None, kind="differencing", block_size=BLOCK, parent=parent)
     else:
-        create_vhdx(path, SIZE, block_size=BLOCK)
+        create_vhdx(path, SIZE, kind=kind, block_size=BLOCK)
     return path
 
 
-def no_damage(path: Path, kind: str) -> None:
+def no_damage(path: Path, kind: Kind) -> None:
     """That we find none and, on a copy whose log it replays itself, QEMU does not."""
     assert [found for found in check_vhdx(path) if found.severity == Severity.DAMAGE] == []
     if kind != "differencing":
@@ -60,7 +64,7 @@ def no_damage(path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["dynamic", "differencing"])
-def test_a_killed_process_leaves_all_that_was_flushed(tmp_path: Path, kind: str) -> None:
+def test_a_killed_process_leaves_all_that_was_flushed(tmp_path: Path, kind: Kind) -> None:
     path = make(tmp_path, kind)
     with open_vhdx(path, read_only=True) as disk:
         history = History(everything(disk))
@@ -74,10 +78,12 @@ def test_a_killed_process_leaves_all_that_was_flushed(tmp_path: Path, kind: str)
             history.settle(before_replay)
 
 
-def crash(path: Path, kind: str, file: RecordedFile, seed: int) -> Iterator[tuple[object, Vhdx]]:
+def crash(
+    path: Path, kind: Kind, file: RecordedFile, seed: int, candidates: Sequence[int] | None = None
+) -> Iterator[tuple[object, Vhdx]]:
     """The disk after some of the crashes that the recorded file could have had, with their marks."""
     after = path.with_name("after.vhdx")
-    for mark, image in file.crashes(random.Random(seed), CRASHES):
+    for mark, image in file.crashes(random.Random(seed), CRASHES, candidates):
         after.write_bytes(image)
         no_damage(after, kind)
         with open_vhdx(after) as disk:
@@ -92,22 +98,18 @@ def crash(path: Path, kind: str, file: RecordedFile, seed: int) -> Iterator[tupl
             assert everything(disk) == expected
 
 
-@pytest.mark.parametrize("kind", ["dynamic", "differencing"])
-@pytest.mark.parametrize("seed", range(4))
-def test_a_crash_between_any_two_changes_leaves_all_that_was_flushed(
-    tmp_path: Path, kind: str, seed: int
+def settle_all(
+    path: Path,
+    kind: Kind,
+    file: RecordedFile,
+    work: Sequence[Operation],
+    history: History,
+    seed: int,
+    candidates: Sequence[int] | None = None,
 ) -> None:
-    path = make(tmp_path, kind)
-    with open_vhdx(path, read_only=True) as disk:
-        history = History(everything(disk))
-    file = RecordedFile(path)
-    work = list(itertools.islice(operations(seed, SIZE, BLOCK), 120))
-    with open_file(file) as disk:
-        for file.mark, operation in enumerate(work):
-            operation.run(disk)
-        file.mark = len(work)
+    """Crash while `work` was being done, whose numbers are the file's marks."""
     noted = 0
-    for mark, disk in crash(path, kind, file, seed):
+    for mark, disk in crash(path, kind, file, seed, candidates):
         assert isinstance(mark, int)
         for operation in work[noted:mark]:
             history.note(operation)
@@ -116,3 +118,77 @@ def test_a_crash_between_any_two_changes_leaves_all_that_was_flushed(
         if mark < len(work) and work[mark].kind != "flush":
             expected.note(work[mark])
         expected.settle(everything(disk))
+
+
+def record(path: Path, work: Sequence[Operation]) -> tuple[RecordedFile, History]:
+    """Do the work on the disk and close it; the file tells what was done."""
+    with open_vhdx(path, read_only=True) as disk:
+        history = History(everything(disk))
+    file = RecordedFile(path)
+    with open_file(file) as disk:
+        for file.mark, operation in enumerate(work):
+            operation.run(disk)
+        file.mark = len(work)
+    return file, history
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "differencing"])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_crash_between_any_two_changes_leaves_all_that_was_flushed(
+    tmp_path: Path, kind: Kind, seed: int
+) -> None:
+    path = make(tmp_path, kind)
+    work = list(itertools.islice(operations(seed, SIZE, BLOCK), 120))
+    file, history = record(path, work)
+    settle_all(path, kind, file, work, history, seed)
+
+
+def test_a_crash_while_the_log_changes_halves(tmp_path: Path) -> None:
+    path = make(tmp_path, "dynamic")
+    work = list[Operation]()
+    for number in range(140):
+        block = number % 4 * BLOCK
+        work += [Operation("unmap", block, BLOCK), Operation("write", block, SECTOR, number + 1)]
+        work.append(Operation("flush"))
+    file, history = record(path, work)
+    headers = [n for n, change in enumerate(file.changes) if change.offset in HEADER_OFFSETS]
+    # the first two begin the session and the log, the last two end them
+    candidates = [near for n in headers[2:-2] for near in range(n - 4, n + 5)]
+    assert len(headers) >= 6
+    settle_all(path, "dynamic", file, work, history, 1, candidates)
+
+
+@pytest.mark.parametrize("kind", ["fixed", "dynamic", "differencing"])
+def test_a_crash_while_the_size_changes(tmp_path: Path, kind: Kind) -> None:
+    path = make(tmp_path, kind)
+    sizes = [SIZE, SIZE + 3 * BLOCK + 512, SIZE + 512, SIZE + 2 * BLOCK]
+    with open_vhdx(path) as disk:
+        put(disk, 0, b"d" * SIZE)
+    file = RecordedFile(path)
+    with open_file(file) as disk:
+        for file.mark, size in enumerate(sizes):
+            disk.resize(size)
+        file.mark = len(sizes)
+    for mark, disk in crash(path, kind, file, 1):
+        assert isinstance(mark, int)
+        assert disk.size in sizes[max(0, mark - 1) : mark + 1]
+        assert everything(disk) == b"d" * SIZE + bytes(disk.size - SIZE)
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "differencing"])
+def test_a_crash_while_the_file_is_compacted_changes_nothing(tmp_path: Path, kind: Kind) -> None:
+    path = make(tmp_path, kind)
+    with open_vhdx(path) as disk:
+        disk.resize(12 * BLOCK)
+        for block in range(12):
+            put(disk, block * BLOCK + 512 * block, bytes([block + 1]) * BLOCK if block < 11 else b"e" * 512)
+        disk.write_zeros(0, BLOCK)
+        put(disk, 4 * BLOCK, bytes(BLOCK))
+        disk.unmap(6 * BLOCK, 2 * BLOCK)
+        before = everything(disk)
+    file = RecordedFile(path)
+    with open_file(file) as disk:
+        compact(disk, lambda fraction: None)
+    assert path.stat().st_size <= len(file.before) - 2 * BLOCK
+    for _, disk in crash(path, kind, file, 2):
+        assert everything(disk) == before
