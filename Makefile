@@ -1,4 +1,4 @@
-# make demo    build the demo guest if needed, and boot it to a shell
+# make demo    build the demo guest and its disk if needed, and boot Debian from it to a login
 # make test    all tests, real guests included
 # make lint    ruff, mypy, import-linter
 # make bench   measure, side by side with QEMU
@@ -12,7 +12,7 @@ setup:
 
 demo:
 	@tools/setup demo
-	@$(BIN)/ringminus guest build $(GUEST)
+	@$(BIN)/ringminus guest build $(GUEST) --rootfs $(GUEST)/root.vhdx
 	@tools/demo $(GUEST)
 
 test:

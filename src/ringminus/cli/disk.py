@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
+from ringminus.cli.interrupts import interruptible
 from ringminus.cli.progress import progress
 from ringminus.errors import ConfigError
 
@@ -43,20 +41,6 @@ def disk() -> None:
       ringminus disk convert debian.qcow2 root.vhdx
       ringminus disk info root.vhdx
     """
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """A polite request to end is one to clean up, as Ctrl-C is."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _size(text: str | None) -> int | None:
@@ -128,7 +112,7 @@ def create(
     from ringminus.disks.open import open_disk
 
     name = format_to_make(path, format)
-    with _interruptible():
+    with interruptible():
         create_disk(
             path,
             name,
@@ -199,7 +183,7 @@ def check(path: Path, format: str | None, repair: bool, as_json: bool) -> None:
     from ringminus.disks.care import check_disk
     from ringminus.disks.findings import Severity
 
-    with _interruptible():
+    with interruptible():
         findings = check_disk(path, format, repair)
     damaged = any(found.severity == Severity.DAMAGE and not found.repaired for found in findings)
     if as_json:
@@ -263,7 +247,7 @@ def convert(
     name = format_to_make(target, format)
     if os.path.lexists(target) and not force:
         raise ConfigError(f"{target} exists already: --force replaces it")
-    with _interruptible(), open_disk(source, source_format, read_only=True) as old:
+    with interruptible(), open_disk(source, source_format, read_only=True) as old:
         sector = int(sector_size) if sector_size else old.sector_size if name == "vhdx" else None
         with written_beside(target, force) as beside:
             create_disk(
@@ -303,7 +287,7 @@ def resize(path: Path, size: str | None, format: str | None, minimum: bool, cut:
 
     if (size is None) == (not minimum):
         raise ConfigError("say either a size, such as 40G or +10G, or --minimum")
-    with _interruptible(), open_disk(path, format) as opened:
+    with interruptible(), open_disk(path, format) as opened:
         old = opened.size
         wish = _size(size.removeprefix("+")) if size else None
         if size is None or wish is None:
@@ -331,7 +315,7 @@ def compact(path: Path, format: str | None) -> None:
     from ringminus.disks.care import compact_disk
 
     before = _space(path)
-    with _interruptible(), progress(f"compacting {path}") as tell:
+    with interruptible(), progress(f"compacting {path}") as tell:
         compact_disk(path, format, tell)
     click.echo(f"{path}: took {human(before)} before, {human(_space(path))} now")
 

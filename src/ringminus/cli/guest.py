@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import json
 import shlex
-import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from ringminus.cli.disk import human
+from ringminus.cli.interrupts import interruptible
 from ringminus.errors import ConfigError, HostError
 from ringminus.guest.build import DEFAULT_KERNEL_PACKAGE, GuestImage, as_json, build
 from ringminus.guest.packages import Progress as ProgressCallback
 from ringminus.guest.rootfs import DEFAULT_SIZE, RootImage, RootOptions, build_with_root
 from ringminus.guest.rootfs import as_json as root_as_json
 from ringminus.machine.config import parse_size
-from ringminus.memory import MIB
 
 EPILOG = """\b
 Words on the guest's command line (ringminus run --append "...") steer its init:
@@ -84,21 +83,6 @@ def _extra_files(additions: tuple[str, ...]) -> dict[str, bytes]:
     return extra
 
 
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """SIGTERM and a lost terminal end a build as Ctrl-C does: with nothing left behind."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _built(cached: bool, seconds: float) -> str:
     return "was there already" if cached else f"built in {seconds:.1f} s"
 
@@ -109,7 +93,7 @@ def _tell(image: GuestImage, root: RootImage | None, seconds: float) -> None:
     kernel, initrd = shlex.quote(str(image.kernel)), shlex.quote(str(image.initrd))
     more = ""
     if root is not None:
-        sizes = f"{root.size // MIB} MiB, {root.file_size / 1e6:.0f} MB here"
+        sizes = f"{human(root.size)}, {human(root.file_size)} here"
         click.echo(f"{root.path}: {root.name}, {sizes}, {_built(root.cached, seconds)}")
         more = f' --disk {shlex.quote(str(root.path))} --append "quiet root=/dev/sda"'
     click.echo(f"boot it with: ringminus run --kernel {kernel} --initrd {initrd}{more}")
@@ -177,7 +161,7 @@ def build_command(
         raise ConfigError("--size and --install are of the root: name its file with --rootfs")
     options = RootOptions(parse_size(size) if size is not None else DEFAULT_SIZE, install, suite)
     root: RootImage | None = None
-    with _interruptible(), _progress() as progress:
+    with interruptible(), _progress() as progress:
         if rootfs is None:
             image = build(
                 directory,
