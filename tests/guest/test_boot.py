@@ -88,6 +88,9 @@ class TestFullOutput:
         assert "Calibrating delay loop..." not in full
         assert "Fast TSC calibration" not in full
 
+    def test_its_random_numbers_are_ready_at_once(self, full: str) -> None:
+        assert re.search(r"^\[ +0\.000000\] random: crng init done\r?$", full, re.M)
+
     def test_the_serial_port_has_its_interrupt(self, full: str) -> None:
         found = re.search(r"ttyS0 at I/O 0x3f8 \(irq = (\d+), base_baud = 115200\) is a 16550A", full)
         assert found is not None

@@ -18,8 +18,16 @@ from dataclasses import dataclass, field
 from ringminus.errors import ConfigError
 from ringminus.hypervisor.apic_registers import APIC_DEFAULT_BASE, APIC_MMIO_SIZE
 from ringminus.hypervisor.ioapic import IOAPIC_BASE, IOAPIC_MMIO_SIZE
-from ringminus.machine.loader.linux import BootLayout
-from ringminus.machine.loader.wire import E820_ACPI, E820_RAM, E820_RESERVED, BootGdt, BootParams, E820Entry
+from ringminus.machine.loader.linux import SEED_SIZE, BootLayout
+from ringminus.machine.loader.wire import (
+    E820_ACPI,
+    E820_RAM,
+    E820_RESERVED,
+    BootGdt,
+    BootParams,
+    E820Entry,
+    SetupData,
+)
 from ringminus.memory import GIB, HIGH_RAM_BASE, MIB, PAGE_SIZE, Region
 
 SMALLEST_RAM = 2 * MIB
@@ -87,6 +95,7 @@ class MemoryMap:
             Area("boot parameters", boot.boot_params, BootParams.SIZE),
             Area("stack", stack, boot.stack_top - stack),
             Area("page tables", boot.page_tables, BOOT_PAGE_TABLES * PAGE_SIZE),
+            Area("random seed", boot.random_seed, SetupData.SIZE + SEED_SIZE),
             Area("command line", boot.command_line, boot.command_line_size),
         ]
 

@@ -68,6 +68,7 @@ BOOT = (
         },
     ),
     Same(loader.SetupHeader, "setup_header", _KERNEL),
+    Same(loader.SetupData, "setup_data", _KERNEL, renamed={"length": "len"}),
     Same(loader.E820Entry, "boot_e820_entry", _KERNEL, renamed={"address": "addr"}),
     Same(
         loader.BootParams,

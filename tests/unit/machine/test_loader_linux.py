@@ -12,7 +12,14 @@ from ringminus.cpu.engine import Segment
 from ringminus.errors import ConfigError, HostError
 from ringminus.machine.loader.image import KernelImage, parse_kernel
 from ringminus.machine.loader.linux import BootLayout, BootState, load_linux
-from ringminus.machine.loader.wire import E820_RESERVED, BootParams, E820Entry, SetupHeader
+from ringminus.machine.loader.wire import (
+    E820_RESERVED,
+    SETUP_RNG_SEED,
+    BootParams,
+    E820Entry,
+    SetupData,
+    SetupHeader,
+)
 from ringminus.memory import GIB, MIB, GuestMemory
 from support.kernel_files import (
     BSS,
@@ -87,12 +94,23 @@ def test_boot_params_tell_linux_where_everything_is(tmp_path: Path) -> None:
     assert params.acpi_rsdp_addr == RSDP
     assert params.hdr.type_of_loader == 0xFF
     assert params.hdr.cmdline_size == 777
-    assert params.hdr.setup_data == 0
     assert memory.read(params.hdr.cmd_line_ptr, 9) == b"quiet \xc3\xbc\0"
     assert (params.hdr.ramdisk_image, params.hdr.ramdisk_size) == (state.initrd, 5000)
     assert memory.read(state.initrd, 5001) == b"\xa5" * 5000 + b"\0"
     table = [E820Entry.unpack(params.e820_table, 20 * i) for i in range(params.e820_entries)]
     assert table == memory_map(64 * MIB)
+
+
+def test_each_guest_gets_its_own_random_seed() -> None:
+    seeds = set()
+    for _ in range(2):
+        memory = GuestMemory(64 * MIB)
+        state = boot(memory, kernel(setup_data=0xBAD))
+        place = BootParams.unpack(memory.view(state.boot_params, 4096)).hdr.setup_data
+        head = SetupData.unpack(memory.view(place, SetupData.SIZE))
+        assert (head.next, head.type, head.length) == (0, SETUP_RNG_SEED, 32)
+        seeds.add(memory.read(place + SetupData.SIZE, head.length))
+    assert len(seeds) == 2 and bytes(32) not in seeds
 
 
 def test_registers_are_those_of_the_64_bit_entry() -> None:

@@ -6,6 +6,7 @@ The vmlinux is entered directly, so the guest neither decompresses nor relocates
 from __future__ import annotations
 
 import os
+import secrets
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,10 +24,12 @@ from ringminus.machine.loader.wire import (
     PAGE_LARGE,
     PAGE_PRESENT,
     PAGE_WRITABLE,
+    SETUP_RNG_SEED,
     BootGdt,
     BootParams,
     E820Entry,
     PageTable,
+    SetupData,
     SetupHeader,
 )
 from ringminus.memory import HIGH_RAM_BASE, MIB, PAGE_MASK, PAGE_SIZE, GuestMemory
@@ -43,6 +46,7 @@ _CR4 = 0x620  # PAE, OSFXSR, OSXMMEXCPT
 _EFER = 0xD01  # SCE, LME, LMA, NXE
 _LARGE_PAGE = 2 * MIB
 _IDENTITY_TABLES = 4  # page directories: 1 GiB each
+SEED_SIZE = 32  # bytes: as much as Linux wants
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class BootLayout:
     boot_params: int = 0x7000
     stack_top: int = 0x8FF0
     page_tables: int = 0x9000
+    random_seed: int = 0x10000
     command_line: int = 0x20000
     command_line_size: int = 0x10000
 
@@ -192,7 +197,7 @@ def _place_boot_params(
     setup.type_of_loader = LOADER_UNDEFINED
     setup.cmd_line_ptr = layout.command_line
     setup.ramdisk_image, setup.ramdisk_size = initrd
-    setup.setup_data = 0
+    setup.setup_data = layout.random_seed
     params = BootParams(
         acpi_rsdp_addr=rsdp,
         hdr=setup,
@@ -200,6 +205,13 @@ def _place_boot_params(
         e820_table=b"".join(entry.pack() for entry in e820),
     )
     memory.write(layout.boot_params, params.pack())
+
+
+def _place_random_seed(memory: GuestMemory, layout: BootLayout) -> None:
+    """Randomness from the host, as Hyper-V gives it. A guest has too little of its own: without this its
+    generator is not ready for minutes, and programs wait for it. Kernels before 6.0 ignore it."""
+    head = SetupData(type=SETUP_RNG_SEED, length=SEED_SIZE)
+    memory.write(layout.random_seed, head.pack() + secrets.token_bytes(SEED_SIZE))
 
 
 def _place_page_tables(memory: GuestMemory, base: int) -> None:
@@ -262,6 +274,7 @@ def load_linux(
     _place_kernel(memory, image, e820)
     _place_command_line(memory, image, command_line, layout)
     where = _place_initrd(memory, image, initrd, e820) if initrd is not None else (0, 0)
+    _place_random_seed(memory, layout)
     _place_boot_params(memory, image, e820, rsdp, where, layout)
     _place_page_tables(memory, layout.page_tables)
     memory.write(layout.gdt, BootGdt().pack())

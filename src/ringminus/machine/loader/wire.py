@@ -157,6 +157,17 @@ class BootParams(Struct):
     reserved_8: Annotated[bytes, Bytes(0x330)] = b""
 
 
+SETUP_RNG_SEED = 9
+
+
+class SetupData(Struct):
+    """struct setup_data: head of a list's entry, before `length` bytes; `next` is an address, or 0."""
+
+    next: U64 = 0
+    type: U32
+    length: U32
+
+
 PAGE_PRESENT = 1 << 0
 PAGE_WRITABLE = 1 << 1
 PAGE_LARGE = 1 << 7
