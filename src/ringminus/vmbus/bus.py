@@ -91,6 +91,7 @@ class VmBus:
         self._handlers: dict[type[Action], Callable[[Any], list[Action] | None]] = {
             actions.Send: self._send,
             actions.Connected: self._connected,
+            actions.Unloaded: lambda _: self._forget_answers(),
             actions.OpenRequested: self._open,
             actions.Closed: self._close,
             actions.Retargeted: self._retarget,
@@ -218,6 +219,11 @@ class VmBus:
 
     def _connected(self, action: actions.Connected) -> None:
         self.last_version = action.version
+        self._forget_answers()
+
+    def _forget_answers(self) -> None:
+        """What waits for a guest that is gone would mislead the next one; reserved channels outlive both."""
+        self._outbox = deque(one for one in self._outbox if one.target is not None)
 
     # ------------------------------------------------------------ channels
 

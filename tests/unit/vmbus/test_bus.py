@@ -8,15 +8,16 @@ import struct
 import pytest
 
 from ringminus.hypervisor.status import HvStatus
+from ringminus.hypervisor.synic import QUEUE_LIMIT
 from ringminus.hypervisor.wire import MESSAGE_SIZE
 from ringminus.vmbus.bus import VmBus
 from ringminus.vmbus.control import State
 from ringminus.vmbus.wire import Version
-from support.hypervisor import SCONTROL, SIM_PAGE, SIMP, SINT0, Guest
+from support.hypervisor import EOM, SCONTROL, SIM_PAGE, SIMP, SINT0, Guest
 
 POST_MESSAGE, SINT, VECTOR = 0x5C, 2, 0xF3
 SECOND_SIM_PAGE = 0x20000
-VERSION_RESPONSE, ALL_OFFERS_DELIVERED, UNLOAD_RESPONSE = 15, 4, 17
+VERSION_RESPONSE, ALL_OFFERS_DELIVERED, UNLOAD_RESPONSE, MODIFY_CHANNEL = 15, 4, 17, 22
 REQUEST_OFFERS, UNLOAD = struct.pack("<II", 3, 0), struct.pack("<II", 16, 0)
 
 
@@ -119,6 +120,25 @@ def test_a_guest_that_cannot_hear_is_counted_and_cannot_fill_the_hosts_log(
             assert post(guest, contact()) == HvStatus.SUCCESS
     assert bus.lost == {"INVALID_SYNIC_STATE": 50}
     assert not caplog.records
+
+
+@pytest.mark.parametrize("last", [UNLOAD, contact()], ids=["unload", "contact"])
+def test_answers_that_a_guest_has_not_taken_do_not_reach_the_next_one(
+    guest: Guest, bus: VmBus, last: bytes
+) -> None:
+    post(guest, contact())
+    for _ in range(2 * QUEUE_LIMIT):
+        post(guest, struct.pack("<IIII", MODIFY_CHANNEL, 0, 1, 0))
+    post(guest, last)
+    taken = []
+    while slot(guest)[0]:
+        taken.append(slot(guest)[1][0])
+        empty(guest)
+        guest.write(EOM, 0)
+        guest.pass_time(100_000)
+    # the hypervisor's own queue had them already
+    assert len(taken) <= QUEUE_LIMIT + 2
+    assert taken[-1] == (UNLOAD_RESPONSE if last == UNLOAD else VERSION_RESPONSE)
 
 
 def test_the_connection_survives_saving(guest: Guest, bus: VmBus) -> None:
