@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from ringminus.cli.disk import human
 from ringminus.cli.interrupts import interruptible
@@ -59,15 +59,20 @@ def _progress() -> Iterator[ProgressCallback]:
         yield line
         return
     columns = (TextColumn("{task.description:<24}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bars:
-        tasks = {}
+    bars = Progress(*columns, console=Console(stderr=True))
+    tasks: dict[str, TaskID] = {}
 
-        def bar(step: str, fraction: float) -> None:
-            if step not in tasks:
-                tasks[step] = bars.add_task(step, total=1.0)
-            bars.update(tasks[step], completed=fraction)
+    def bar(step: str, fraction: float) -> None:
+        if step not in tasks:
+            bars.start()  # not before there is something to show
+            tasks[step] = bars.add_task(step, total=1.0)
+        bars.update(tasks[step], completed=fraction)
 
+    try:
         yield bar
+    finally:
+        if tasks:
+            bars.stop()
 
 
 def _extra_files(additions: tuple[str, ...]) -> dict[str, bytes]:
