@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ringminus.disks.disk import Disk
 from ringminus.guest.build import GuestImage
+from ringminus.guest.programs import find_program
 from support.disks import qemu_img
 from support.live_guest import LiveGuest
 
@@ -35,8 +36,7 @@ for one in dev proc sys; do mount --bind /$one /debian/$one; done
 for one in tmp run mnt; do mount -t tmpfs none /debian/$one; done
 cat > /bin/debian <<'END'
 #!/bin/sh
-exec chroot /debian /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin TMPDIR=/tmp LC_ALL=C \
-    E2FSPROGS_SKIP_PROGRESS=1 "$@"
+exec chroot /debian /usr/bin/env PATH=/usr/sbin:/usr/bin:/sbin:/bin TMPDIR=/tmp LC_ALL=C "$@"
 END
 chmod 755 /bin/debian
 """
@@ -89,15 +89,16 @@ async def complaints_of(guest: LiveGuest) -> list[str]:
 # ---------------------------------------------------------------- what is on a disk afterwards
 
 
-def _e2fsck(image: Path, *options: str) -> tuple[int, str]:
-    done = subprocess.run(
-        ["e2fsck", *options, str(image)],
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
-    return done.returncode, done.stdout + done.stderr
+def e2fs(name: str, *arguments: str | Path) -> tuple[int, bytes]:
+    """Run a program of e2fsprogs; its exit status and what it printed."""
+    command = [find_program(name, "e2fsprogs"), *map(str, arguments)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    return done.returncode, done.stdout + (done.stderr if done.returncode else b"")
+
+
+def _e2fsck(image: Path, options: str) -> tuple[int, str]:
+    status, said = e2fs("e2fsck", options, image)
+    return status, said.decode(errors="replace")
 
 
 def copy_out(disk: Disk, image: Path, *, whole: bool = False) -> Path:
