@@ -1,14 +1,18 @@
-"""What the control plane may not do, watched from outside: an independent account of its actions."""
+"""What the control plane may not do, watched from outside: an independent account of its actions. And what
+it has done, to see that a test gets everywhere."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, get_args
 
 from ringminus.memory import PAGE_SIZE
 from ringminus.vmbus import actions
 from ringminus.vmbus.actions import Action, OpenRequest, Send
+from ringminus.vmbus.control import ControlPlane, State
 from ringminus.vmbus.messages import MESSAGES
 from ringminus.vmbus.offers import Offer, OfferKey
+from ringminus.vmbus.refusals import Refusal
 from ringminus.vmbus.wire import PAYLOAD_LIMIT, GpadlTorndown, MessageHeader, OfferChannel, RescindOffer
 from support.bus_script import MEMORY
 
@@ -129,3 +133,60 @@ class Watcher:
             self.offers[one].identity == self.offers[key].identity for one in known if one in self.offers
         ), "the guest would take it for the old one"
         self.relids[relid] = key
+
+
+CHANNEL_STATES = {
+    "withheld", "idle", "rescinded", "opening", "opening reserved", "opening orphaned", "opening returning",
+    "open", "open reserved", "open orphaned", "open returning", "rescinded open", "rescinded open reserved",
+    "rescinded open orphaned", "rescinded open returning",
+}  # fmt: skip
+
+
+class Seen:
+    """Everything that happened while it listened."""
+
+    def __init__(self) -> None:
+        self.states: set[str] = set()
+        self.channels: set[str] = set()
+        self.refusals: set[str] = set()
+        self.actions: set[str] = set()
+        self.sent: set[str] = set()
+
+    def take(self, made: Sequence[Action]) -> None:
+        """What followed from one step."""
+        self.actions |= {type(action).__name__ for action in made}
+        sent = (action.payload for action in made if isinstance(action, Send))
+        self.sent |= {MESSAGES[MessageHeader.unpack(payload).msgtype].name for payload in sent}
+
+    def look(self, control: ControlPlane, saved: dict[str, Any]) -> None:
+        """Where that led to; `saved` is the state as plain data."""
+        self.states.add(control.state.value)
+        self.refusals |= set(control.refusals)
+        self.channels |= {_state_name(one) for one in saved["channels"]}
+
+    def missing(self) -> set[str]:
+        """What has not happened. The budget takes more messages to use up than a sequence has here;
+        tests/unit/vmbus/test_gpadl.py does it."""
+        answers = {kind.name for kind in MESSAGES.values() if not kind.from_guest}
+        kinds = {kind.__name__ for kind in get_args(actions.Action)}
+        return (
+            ({state.value for state in State} - self.states)
+            | (CHANNEL_STATES - self.channels)
+            | (kinds - self.actions)
+            | (answers - self.sent)
+            | (set(Refusal) - self.refusals - {Refusal.TOO_MUCH_MEMORY})
+        )
+
+
+def _state_name(saved: dict[str, Any]) -> str:
+    use = saved["use"]
+    words = ["rescinded"] if saved["rescinded"] else []
+    if use is not None:
+        words += ["opening" if use["opening"] else "open"]
+        if use["reserved"] is not None:
+            words += ["orphaned" if use["reserved"][2] else "reserved"]
+        if use["returning"]:
+            words += ["returning"]
+    elif not words:
+        words = ["withheld" if saved["relid"] is None else "idle"]
+    return " ".join(words)
