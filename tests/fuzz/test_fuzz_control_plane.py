@@ -25,12 +25,12 @@ from hypothesis.stateful import (
 )
 
 from ringminus.errors import ConfigError
-from ringminus.vmbus import actions
-from ringminus.vmbus.actions import Action, Send
-from ringminus.vmbus.control import ControlPlane, State, VmBusError
-from ringminus.vmbus.gpadl import BUDGET, GPADL_COST, RANGE_COST
-from ringminus.vmbus.messages import MESSAGES
-from ringminus.vmbus.offers import Offer, OfferKey
+from ringminus.vmbus.control import actions
+from ringminus.vmbus.control.actions import Action, Send
+from ringminus.vmbus.control.gpadl import BUDGET, GPADL_COST, RANGE_COST
+from ringminus.vmbus.control.messages import MESSAGES
+from ringminus.vmbus.control.offers import Offer, OfferKey
+from ringminus.vmbus.control.plane import ControlPlane, State, VmBusError
 from ringminus.vmbus.wire import Feature, Version
 from support.bus_script import MEMORY, RAM, guid
 from support.bus_watcher import Seen, Watcher

@@ -20,7 +20,7 @@ from ringminus.hypervisor.status import HvStatus
 from ringminus.hypervisor.synic import QUEUE_LIMIT
 from ringminus.memory import GuestMemory
 from ringminus.vmbus.bus import OUTBOX_LIMIT, VmBus
-from ringminus.vmbus.messages import MESSAGES
+from ringminus.vmbus.control.messages import MESSAGES
 from ringminus.vmbus.wire import MESSAGE_SINT, PAYLOAD_LIMIT, Version
 from support.bus_bed import Recorder, add, echo
 from support.bus_driver import GuestDriver

@@ -20,10 +20,10 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from ringminus.memory import MIB, GuestMemory
-from ringminus.vmbus.actions import Action, Send
-from ringminus.vmbus.control import ControlPlane, VmBusError
-from ringminus.vmbus.messages import MESSAGES, NAMED
-from ringminus.vmbus.offers import Offer, OfferKey
+from ringminus.vmbus.control.actions import Action, Send
+from ringminus.vmbus.control.messages import MESSAGES, NAMED
+from ringminus.vmbus.control.offers import Offer, OfferKey
+from ringminus.vmbus.control.plane import ControlPlane, VmBusError
 from ringminus.vmbus.wire import (
     PAYLOAD_LIMIT,
     ChannelFlag,

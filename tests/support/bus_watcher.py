@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 from ringminus.memory import PAGE_SIZE
-from ringminus.vmbus import actions
-from ringminus.vmbus.actions import Action, OpenRequest, Send
-from ringminus.vmbus.control import ControlPlane, State
-from ringminus.vmbus.messages import MESSAGES
-from ringminus.vmbus.offers import Offer, OfferKey
-from ringminus.vmbus.refusals import Refusal
+from ringminus.vmbus.control import actions
+from ringminus.vmbus.control.actions import Action, OpenRequest, Send
+from ringminus.vmbus.control.messages import MESSAGES
+from ringminus.vmbus.control.offers import Offer, OfferKey
+from ringminus.vmbus.control.plane import ControlPlane, State
+from ringminus.vmbus.control.refusals import Refusal
 from ringminus.vmbus.wire import PAYLOAD_LIMIT, GpadlTorndown, MessageHeader, OfferChannel, RescindOffer
 from support.bus_script import MEMORY
 

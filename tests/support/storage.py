@@ -174,6 +174,9 @@ class FakeChannel:
     def send_transfer(self, *arguments: object, **named: object) -> None:
         raise AssertionError("storage sends no transfer pages")
 
+    def send_gpa_direct(self, *arguments: object, **named: object) -> None:
+        raise AssertionError("storage names no pages of the guest")
+
     def complete(self, transaction_id: int, payload: bytes = b"") -> None:
         self.completed.append((transaction_id, payload))
 

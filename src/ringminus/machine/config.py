@@ -95,9 +95,14 @@ def _with_option(config: DiskConfig, option: str, text: str) -> DiskConfig:
         return replace(config, format=value)
     if key == "bus" and value in BUSES and not config.dvd:
         return replace(config, bus=value)
-    numbers = {"controller": "controller", "lun": "place", "sector": "sector_size"}
-    if key in numbers and value.isascii() and value.isdigit():
-        return replace(config, **{numbers[key]: int(value)})
+    if value.isascii() and value.isdigit():
+        number = int(value)
+        if key == "controller":
+            return replace(config, controller=number)
+        if key == "lun":
+            return replace(config, place=number)
+        if key == "sector":
+            return replace(config, sector_size=number)
     raise ConfigError(
         f"{option!r} in {text!r}: say ro, format=NAME, sector=BYTES, bus=scsi or bus=ide, controller=N, lun=N"
     )

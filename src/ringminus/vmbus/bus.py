@@ -19,16 +19,16 @@ from ringminus.hypervisor.ports import EventPort, MessagePort
 from ringminus.hypervisor.status import HvStatus
 from ringminus.memory import PAGE_SIZE
 from ringminus.tap import BusMessage, Violation
-from ringminus.vmbus import actions
-from ringminus.vmbus.actions import Action, OpenRequest
 from ringminus.vmbus.channel import Counters, OpenChannel
-from ringminus.vmbus.control import ControlPlane
+from ringminus.vmbus.control import actions
+from ringminus.vmbus.control.actions import Action, OpenRequest
+from ringminus.vmbus.control.messages import MESSAGES
+from ringminus.vmbus.control.offers import Offer
+from ringminus.vmbus.control.plane import ControlPlane
+from ringminus.vmbus.control.refusals import Refusal, VmBusError
 from ringminus.vmbus.device import Device, Services
 from ringminus.vmbus.gpa import GpaRange
-from ringminus.vmbus.messages import MESSAGES
 from ringminus.vmbus.monitor import MONITORS, Monitor, Watch
-from ringminus.vmbus.offers import Offer
-from ringminus.vmbus.refusals import Refusal, VmBusError
 from ringminus.vmbus.ring import IncomingRing, OutgoingRing
 from ringminus.vmbus.wire import (
     MESSAGE_CONNECTION_ID,

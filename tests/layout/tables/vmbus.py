@@ -6,7 +6,7 @@ from types import ModuleType
 
 from layout.comparison import Same, SameBits, SameNumbers
 from ringminus.vmbus import ring_wire, wire
-from ringminus.vmbus.messages import MESSAGES
+from ringminus.vmbus.control.messages import MESSAGES
 from ringminus.wire import Struct
 
 _SIX = "version 6.0"

@@ -11,7 +11,7 @@ from ringminus.hypervisor.status import HvStatus
 from ringminus.hypervisor.synic import QUEUE_LIMIT
 from ringminus.hypervisor.wire import MESSAGE_SIZE
 from ringminus.vmbus.bus import VmBus
-from ringminus.vmbus.control import State
+from ringminus.vmbus.control.plane import State
 from ringminus.vmbus.wire import Version
 from support.hypervisor import EOM, SCONTROL, SIM_PAGE, SIMP, SINT0, Guest
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import pytest
 
-from ringminus.vmbus.control import VmBusError
+from ringminus.vmbus.control.gpadl import BUDGET
+from ringminus.vmbus.control.plane import VmBusError
 from ringminus.vmbus.gpa import GpaRange
-from ringminus.vmbus.gpadl import BUDGET
 from support.bus_script import RAM, Script, connected, opened
 
 LAST_PAGE = RAM // 4096 - 1
@@ -324,7 +324,7 @@ def test_a_guest_cannot_make_the_host_hold_more_than_the_budget(
     payload: Callable[[int], bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     budget = BUDGET // 16
-    monkeypatch.setattr("ringminus.vmbus.gpadl.BUDGET", budget)
+    monkeypatch.setattr("ringminus.vmbus.control.gpadl.BUDGET", budget)
     control = connected().control
     tracemalloc.start()
     try:
@@ -366,7 +366,7 @@ def test_a_guest_cannot_make_the_host_hold_more_than_the_budget(
     ids=["half-built", "complete", "not RAM", "bad in its body"],
 )
 def test_what_is_gone_costs_nothing(messages: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ringminus.vmbus.gpadl.BUDGET", 10_000)
+    monkeypatch.setattr("ringminus.vmbus.control.gpadl.BUDGET", 10_000)
     control = connected().control
     for _ in range(200):
         for message in messages:

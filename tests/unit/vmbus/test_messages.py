@@ -6,8 +6,8 @@ import struct
 
 import pytest
 
-from ringminus.vmbus.control import VmBusError
-from ringminus.vmbus.messages import MESSAGES, NAMED
+from ringminus.vmbus.control.messages import MESSAGES, NAMED
+from ringminus.vmbus.control.plane import VmBusError
 from ringminus.vmbus.wire import Feature, InitiateContact2, OpenChannel2, TlConnectRequest, Version
 from support.bus_script import connected
 

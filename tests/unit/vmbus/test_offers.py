@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ringminus.errors import ConfigError
-from ringminus.vmbus.actions import Send
-from ringminus.vmbus.control import ControlPlane, State, VmBusError
-from ringminus.vmbus.offers import Offer
+from ringminus.vmbus.control.actions import Send
+from ringminus.vmbus.control.offers import Offer
+from ringminus.vmbus.control.plane import ControlPlane, State, VmBusError
 from ringminus.vmbus.wire import ChannelFlag, Feature, OfferChannel, PipeMode
 from support.bus_script import MEMORY, Script, connected, guid, opened
 

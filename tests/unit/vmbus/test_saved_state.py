@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ringminus.vmbus.control import ControlPlane
+from ringminus.vmbus.control.plane import ControlPlane
 from support.bus_script import MEMORY, Script, connected, opened
 
 MODIFY, PAUSE, SIGNALS, CLIENT = 4, 0x20, 1, 8

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ringminus.vmbus.actions import Send
-from ringminus.vmbus.control import ControlPlane, State
+from ringminus.vmbus.control.actions import Send
+from ringminus.vmbus.control.plane import ControlPlane, State
 from ringminus.vmbus.wire import Feature, Version
 from support.bus_script import MEMORY, Script, guid
 

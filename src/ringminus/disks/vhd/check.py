@@ -96,9 +96,7 @@ def _check_parent(file: HostFile, found: FoundFooter, header: DynamicHeader, rep
             if parent.identity.bytes_le == header.parent_unique_id and not parents.same_time(header, path):
                 if repair:
                     parents.accept_parent(file, found.footer.data_offset, header, path)
-                message = (
-                    f"the parent {path} was changed after this disk was made, or copied anew"
-                )
+                message = f"the parent {path} was changed after this disk was made, or copied anew"
                 return [Finding(Severity.DAMAGE, message, True, repair)]
             parents.verify(file, header, path, parent.identity.bytes_le)
             if parent.size != found.footer.current_size:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ringminus.vmbus import actions
-from ringminus.vmbus.channel_states import Channel, Open, Opening, Rescinded
-from ringminus.vmbus.core import Arrived, Core
-from ringminus.vmbus.gpadl import WORD, HalfBuilt
-from ringminus.vmbus.offers import OfferKey
-from ringminus.vmbus.refusals import Refusal, VmBusError
+from ringminus.vmbus.control import actions
+from ringminus.vmbus.control.channel_states import Channel, Open, Opening, Rescinded
+from ringminus.vmbus.control.core import Arrived, Core
+from ringminus.vmbus.control.gpadl import WORD, HalfBuilt
+from ringminus.vmbus.control.offers import OfferKey
+from ringminus.vmbus.control.refusals import Refusal, VmBusError
 from ringminus.vmbus.wire import GpadlBody, GpadlCreated, GpadlHeader, GpadlTeardown, GpadlTorndown, Status
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, NamedTuple
 
-from ringminus.vmbus.actions import Action, MessageTarget, Send
-from ringminus.vmbus.channel_states import ChannelTable
-from ringminus.vmbus.connection import Connection
-from ringminus.vmbus.gpadl import GpadlTable
-from ringminus.vmbus.messages import NAMED, encode
-from ringminus.vmbus.refusals import Refusal
+from ringminus.vmbus.control.actions import Action, MessageTarget, Send
+from ringminus.vmbus.control.channel_states import ChannelTable
+from ringminus.vmbus.control.connection import Connection
+from ringminus.vmbus.control.gpadl import GpadlTable
+from ringminus.vmbus.control.messages import NAMED, encode
+from ringminus.vmbus.control.refusals import Refusal
 from ringminus.vmbus.wire import HeaderOnly
 from ringminus.wire import Struct
 

@@ -7,7 +7,7 @@ from typing import Any, Self
 from uuid import UUID
 
 from ringminus.errors import ConfigError
-from ringminus.vmbus.messages import encode
+from ringminus.vmbus.control.messages import encode
 from ringminus.vmbus.wire import (
     MONITOR_ID_LIMIT,
     PIPE_MODE_SIZE,

@@ -6,11 +6,11 @@ the messages name. The rules are OpenVMM's (vmbus_server/src/channels.rs).
 
 from __future__ import annotations
 
-from ringminus.vmbus.actions import MessageTarget
-from ringminus.vmbus.channel_states import Channel, Open, Rescinded, Reserved
-from ringminus.vmbus.channels import Channels
-from ringminus.vmbus.core import Arrived, Core
-from ringminus.vmbus.refusals import Refusal, VmBusError
+from ringminus.vmbus.control.actions import MessageTarget
+from ringminus.vmbus.control.channel_states import Channel, Open, Rescinded, Reserved
+from ringminus.vmbus.control.channels import Channels
+from ringminus.vmbus.control.core import Arrived, Core
+from ringminus.vmbus.control.refusals import Refusal, VmBusError
 from ringminus.vmbus.wire import (
     SINT_COUNT,
     CloseReservedChannel,

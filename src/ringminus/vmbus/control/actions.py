@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from uuid import UUID
 
-from ringminus.vmbus.gpadl import Gpadl
-from ringminus.vmbus.offers import OfferKey
+from ringminus.vmbus.control.gpadl import Gpadl
+from ringminus.vmbus.control.offers import OfferKey
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ringminus.memory import PAGE_MASK, PAGE_SHIFT
+from ringminus.vmbus.control.offers import OfferKey
+from ringminus.vmbus.control.refusals import Refusal
 from ringminus.vmbus.gpa import BadRange, GpaRange
-from ringminus.vmbus.offers import OfferKey
-from ringminus.vmbus.refusals import Refusal
 from ringminus.vmbus.ring_wire import GpaRangeHeader
 
 WORD = 8

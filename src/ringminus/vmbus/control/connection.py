@@ -8,7 +8,7 @@ from typing import Any, Self
 from uuid import UUID
 
 from ringminus.memory import PAGE_MASK, PAGE_SIZE
-from ringminus.vmbus.refusals import Refusal
+from ringminus.vmbus.control.refusals import Refusal
 from ringminus.vmbus.wire import MESSAGE_SINT, Feature, InitiateContact, InitiateContact2, TargetInfo, Version
 
 NO_CLIENT = UUID(int=0)

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, Self
 
-from ringminus.vmbus.actions import MessageTarget, OpenRequest
-from ringminus.vmbus.gpadl import GpadlTable
-from ringminus.vmbus.offers import Identity, Offer, OfferKey
+from ringminus.vmbus.control.actions import MessageTarget, OpenRequest
+from ringminus.vmbus.control.gpadl import GpadlTable
+from ringminus.vmbus.control.offers import Identity, Offer, OfferKey
 from ringminus.vmbus.wire import MESSAGE_SINT, RELID_LIMIT
 
 SINT_SHIFT = 12

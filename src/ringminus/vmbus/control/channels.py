@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ringminus.errors import ConfigError
-from ringminus.vmbus.actions import Closed, OpenRequest, OpenRequested, Released, Retargeted
-from ringminus.vmbus.channel_states import (
+from ringminus.vmbus.control.actions import Closed, OpenRequest, OpenRequested, Released, Retargeted
+from ringminus.vmbus.control.channel_states import (
     Channel,
     Idle,
     Open,
@@ -16,10 +16,10 @@ from ringminus.vmbus.channel_states import (
     Withheld,
     default_connection_id,
 )
-from ringminus.vmbus.core import Arrived, Core
-from ringminus.vmbus.gpadl_messages import GpadlMessages
-from ringminus.vmbus.offers import Offer, OfferKey
-from ringminus.vmbus.refusals import Refusal, VmBusError
+from ringminus.vmbus.control.core import Arrived, Core
+from ringminus.vmbus.control.gpadl_messages import GpadlMessages
+from ringminus.vmbus.control.offers import Offer, OfferKey
+from ringminus.vmbus.control.refusals import Refusal, VmBusError
 from ringminus.vmbus.wire import (
     RELID_LIMIT,
     USER_DATA_SIZE,

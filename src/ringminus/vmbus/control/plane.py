@@ -21,18 +21,18 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from ringminus.vmbus.actions import Action, OpenRequest
-from ringminus.vmbus.channel_states import Channel
-from ringminus.vmbus.channels import Channels
-from ringminus.vmbus.connection import FEATURES, Connection, Pages
-from ringminus.vmbus.connection_messages import ConnectionMessages, message_connection
-from ringminus.vmbus.core import Arrived, Core
-from ringminus.vmbus.gpadl import Gpadl, GpadlTable
-from ringminus.vmbus.gpadl_messages import GpadlMessages
-from ringminus.vmbus.messages import MESSAGES, MessageKind
-from ringminus.vmbus.offers import Offer, OfferKey
-from ringminus.vmbus.refusals import Refusal, VmBusError
-from ringminus.vmbus.reserved import ReservedChannels
+from ringminus.vmbus.control.actions import Action, OpenRequest
+from ringminus.vmbus.control.channel_states import Channel
+from ringminus.vmbus.control.channels import Channels
+from ringminus.vmbus.control.connection import FEATURES, Connection, Pages
+from ringminus.vmbus.control.connection_messages import ConnectionMessages, message_connection
+from ringminus.vmbus.control.core import Arrived, Core
+from ringminus.vmbus.control.gpadl import Gpadl, GpadlTable
+from ringminus.vmbus.control.gpadl_messages import GpadlMessages
+from ringminus.vmbus.control.messages import MESSAGES, MessageKind
+from ringminus.vmbus.control.offers import Offer, OfferKey
+from ringminus.vmbus.control.refusals import Refusal, VmBusError
+from ringminus.vmbus.control.reserved import ReservedChannels
 from ringminus.vmbus.wire import (
     MESSAGE_CONNECTION_ID_4,
     MESSAGE_SINT,

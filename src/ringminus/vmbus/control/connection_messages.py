@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-from ringminus.vmbus.actions import (
+from ringminus.vmbus.control.actions import (
     Connected,
     MessageTarget,
     MonitorPages,
@@ -15,10 +15,10 @@ from ringminus.vmbus.actions import (
     TlConnect,
     Unloaded,
 )
-from ringminus.vmbus.channels import Channels
-from ringminus.vmbus.connection import Connection, Contact, Pages, checked_pages
-from ringminus.vmbus.core import Arrived, Core
-from ringminus.vmbus.refusals import Refusal, VmBusError
+from ringminus.vmbus.control.channels import Channels
+from ringminus.vmbus.control.connection import Connection, Contact, Pages, checked_pages
+from ringminus.vmbus.control.core import Arrived, Core
+from ringminus.vmbus.control.refusals import Refusal, VmBusError
 from ringminus.vmbus.wire import (
     MESSAGE_CONNECTION_ID,
     MESSAGE_CONNECTION_ID_4,
