@@ -116,9 +116,10 @@ def test_another_kernel_takes_over_while_channels_are_open(
 
     async def scenario(guest: LiveGuest) -> None:
         await guest.run(f"{check}; sleep 1000 </dev/uio0 &")
-        await guest.run(
-            f"head -c {len(kernel)} /dev/sda > /tmp/kernel; head -c {len(initrd)} /dev/sdb > /tmp/initrd"
-        )
+        # Linux looks at its disks all at once, and names them as they answer
+        for lun, name, size in ((0, "kernel", len(kernel)), (1, "initrd", len(initrd))):
+            disk = f"/dev/$(ls /sys/bus/scsi/devices/0:0:0:{lun}/block)"
+            await guest.run(f"head -c {size} {disk} > /tmp/{name}")
         assert bus.take().count("INITIATE_CONTACT") == 1
         await guest.start('kexec /tmp/kernel /tmp/initrd "$(cat /proc/cmdline)"')
         await guest.ready()
