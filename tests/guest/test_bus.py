@@ -219,3 +219,30 @@ def test_sub_channels_are_channels_of_their_own_and_go_with_the_primary(
         assert not await guest.run(TROUBLE, status=1)
 
     live_guest(scenario, devices=[device], tap=bus.tap)
+
+
+# ---------------------------------------------------------------- both sides count the same
+
+
+def test_linuxs_own_driver_and_we_count_the_same_signals(live_guest: RunLive, tmp_path: Path) -> None:
+    """hv_storvsc signals by hypercall, and Linux counts why it signalled and was interrupted."""
+    disks = [disk_of(tmp_path / "disk", bytes(range(256)) * (64 << 12))]
+
+    async def scenario(guest: LiveGuest) -> None:
+        await guest.run("for i in 1 2 3 4; do cat /dev/sda > /dev/null & done; wait; sync")
+        (slot,) = guest.machine.vmbus.slots()
+        printed = await guest.run(
+            "cd /sys/bus/vmbus/drivers/hv_storvsc/*/channels/*; for name in interrupts events intr_in_full"
+            " intr_out_empty out_full_first out_full_total in_mask out_mask read_avail write_avail;"
+            " do echo $name $(cat $name); done"
+        )
+        sysfs = {name: int(value) for name, value in map(str.split, printed.splitlines())}
+        counts = slot.counters()
+        assert counts.packets_in == counts.packets_out > 100
+        assert sysfs["events"] == counts.signals_in == sysfs["intr_out_empty"] + sysfs["intr_in_full"]
+        assert sysfs["interrupts"] <= counts.signals_out <= counts.packets_out
+        assert (sysfs["out_full_first"], sysfs["out_full_total"]) == (0, 0)
+        assert (sysfs["in_mask"], sysfs["out_mask"], sysfs["read_avail"]) == (0, 0, 0)
+        assert sysfs["write_avail"] == (128 << 10) - 4096
+
+    live_guest(scenario, disks=disks)
