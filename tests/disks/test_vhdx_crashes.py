@@ -176,9 +176,10 @@ def test_a_crash_while_the_log_changes_halves(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["fixed", "dynamic", "differencing"])
 def test_a_crash_while_the_size_changes(tmp_path: Path, kind: Kind) -> None:
     path = make(tmp_path, kind)
-    sizes = [SIZE, SIZE + 3 * BLOCK + 512, SIZE + 512, SIZE + 2 * BLOCK]
+    sizes = [SIZE, SIZE + 3 * BLOCK + 512, BLOCK + 512, SIZE + 2 * BLOCK]
     with open_vhdx(path) as disk:
-        put(disk, 0, b"d" * SIZE)
+        put(disk, 0, b"d" * BLOCK)
+        disk.write_zeros(BLOCK, SIZE - BLOCK)  # where the parent has data
     file = RecordedFile(path)
     with open_file(file) as disk:
         for file.mark, size in enumerate(sizes):
@@ -187,7 +188,7 @@ def test_a_crash_while_the_size_changes(tmp_path: Path, kind: Kind) -> None:
     for mark, disk in crash(path, kind, file, 1):
         assert isinstance(mark, int)
         assert disk.size in sizes[max(0, mark - 1) : mark + 1]
-        assert everything(disk) == b"d" * SIZE + bytes(disk.size - SIZE)
+        assert everything(disk) == b"d" * BLOCK + bytes(disk.size - BLOCK)
 
 
 @pytest.mark.parametrize("kind", ["dynamic", "differencing"])

@@ -53,8 +53,8 @@ def test_every_bad_entry_is_told(path: Path) -> None:
     set_entry(path, 6, 4 * MIB | BlockState.FULLY_PRESENT)
     told = damage(check_vhdx(path))
     assert len(told) == 3
-    assert "block 4 is said to be at 1099511627776" in told[0]
-    assert "block 5 has the unknown state 4" in told[1]
+    assert "block 5 has the unknown state 4" in told[0]
+    assert "block 4 is said to be at 1099511627776" in told[1]
     assert "overlap" in told[2]
     assert len(damage(check_vhdx(path, repair=True))) == 3
 

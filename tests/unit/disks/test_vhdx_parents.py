@@ -14,7 +14,7 @@ from ringminus.disks.vhdx.locator import ParentLocator
 from ringminus.disks.vhdx.wire import BlockState
 from ringminus.errors import ConfigError
 from support.disks import MIB, everything, get, put
-from support.vhdx import BLOCK, change, make
+from support.vhdx import BLOCK, at_once, change, make
 
 
 def child_of(parent: Path, path: Path) -> Path:
@@ -33,7 +33,7 @@ def test_a_chain_reads_the_youngest_data(tmp_path: Path) -> None:
     with open_vhdx(disks[-1], read_only=True) as disk:
         letters = [get(disk, page * 4096, 4096) for page in range(9)]
         assert letters == [bytes([min(page + 1, 5) if page < 8 else 0]) * 4096 for page in range(9)]
-        assert disk.try_read(0, [memoryview(bytearray(8 * 4096))])
+        assert at_once(disk, 0, [memoryview(bytearray(8 * 4096))])
 
 
 def test_the_parent_is_not_written(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ringminus.disks.vhdx import create_vhdx, open_vhdx
+from ringminus.disks.vhdx import compact_vhdx, create_vhdx, open_vhdx
 from ringminus.disks.vhdx.wire import BAT_ENTRY_SIZE, BlockState
 from ringminus.errors import ConfigError
 from support.disks import MIB, everything, get, put, qemu_img
@@ -25,6 +25,9 @@ def test_what_is_new_is_zeros(tmp_path: Path, kind: str, size: int) -> None:
         disk.resize(size)
         assert disk.size == size
         assert everything(disk) == before + bytes(size - len(before))
+        if kind == "fixed":
+            states = {disk.store.look_up(block)[0] for block in range(disk.store.geometry.blocks)}
+            assert states == {BlockState.FULLY_PRESENT}
         put(disk, size - 512, b"e" * 512)
     with open_vhdx(path) as disk:
         assert everything(disk) == before + bytes(size - len(before) - 512) + b"e" * 512
@@ -121,17 +124,21 @@ def test_a_bat_without_room_moves(tmp_path: Path) -> None:
     assert "No errors" in qemu_img("check", path)
 
 
-def test_old_entries_behind_the_end_mean_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["dynamic", "differencing"])
+def test_old_entries_behind_the_end_mean_nothing(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "disk.vhdx"
-    make(path).close()
+    with make(path, kind) as disk:
+        put(disk, 0, b"x" * 512)
+        expected = everything(disk)
     region = image_of(path).regions.bat
     garbage = (4 * MIB | BlockState.FULLY_PRESENT).to_bytes(8, "little")
-    change(path, region.offset + 8 * 8, garbage * 100)
+    change(path, region.offset + 8 * 8, garbage * 8000)
+    compact_vhdx(path)
     with open_vhdx(path) as disk:
         disk.resize(64 * MIB)
-        assert everything(disk) == bytes(64 * MIB)
+        assert everything(disk) == expected + bytes(56 * MIB)
     with open_vhdx(path) as disk:
-        assert everything(disk) == bytes(64 * MIB)
+        assert everything(disk) == expected + bytes(56 * MIB)
 
 
 def test_a_growth_for_which_there_is_no_space_leaves_the_disk_as_it_was(

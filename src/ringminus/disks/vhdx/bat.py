@@ -1,8 +1,9 @@
 """The block allocation table, held in memory ([MS-VHDX] 2.5).
 
-`entries` are the region's 64-bit values; `places` say for every payload block that is wholly in this file
-where it is, and 0 for all others: reading and writing them needs nothing else. Both are anonymous memory that
-the host provides where it is used, so a huge and empty table costs nothing.
+`entries` are the region's 64-bit values; `places` (filled by the `survey` of the table) say for every payload
+block that is wholly in this file where it is, and 0 for all others: reading and writing them needs nothing
+else. Both are anonymous memory that the host provides where it is used, so a huge and empty table costs
+nothing.
 """
 
 from __future__ import annotations
@@ -16,23 +17,12 @@ from ringminus.disks.vhdx.regions import Region
 from ringminus.disks.vhdx.replay import Source
 from ringminus.disks.vhdx.wire import (
     BAT_ENTRY_SIZE,
-    BITMAP_BLOCK_SIZE,
-    HEADER_SECTION_SIZE,
     MIB,
-    PLACE_MASK,
-    STATE_MASK,
-    BitmapState,
     BlockState,
 )
 
 PAGE = 4096
-_ENTRIES_PER_PAGE = PAGE // BAT_ENTRY_SIZE
-_ZERO_PAGE = bytes(PAGE)
-_STATES = frozenset(BlockState)
-_IN_FILE = (BlockState.FULLY_PRESENT, BlockState.PARTIALLY_PRESENT)
-
-Used = tuple[int, int, str]
-"""A range of the file, begin and end in bytes, and what is there."""
+_ZEROS = bytes(MIB)
 
 
 def anonymous(entries: int) -> memoryview:
@@ -60,7 +50,6 @@ class Bat:
         self.geometry = geometry
         self.entries = anonymous(geometry.entries)
         self.places = anonymous(geometry.blocks)
-        self._path = source.path
         self._load(source)
 
     def _load(self, source: Source) -> None:
@@ -75,6 +64,11 @@ class Bat:
                 if data.count(0) != length:
                     table[position : position + length] = data
             position += length
+        # what stands there means nothing
+        unused = self.geometry.unused_entries()
+        table[unused.start * BAT_ENTRY_SIZE : unused.stop * BAT_ENTRY_SIZE] = bytes(
+            len(unused) * BAT_ENTRY_SIZE
+        )
 
     def make_room(self, geometry: Geometry) -> None:
         """Have memory for the entries of a larger disk; the region has room already."""
@@ -103,12 +97,22 @@ class Bat:
         """Index and value of every entry of the disk that is not 0."""
         end = self.geometry.entries
         table = self.entries.cast("B")
-        for first in range(0, end, _ENTRIES_PER_PAGE):
-            if table[first * BAT_ENTRY_SIZE :][:PAGE] != _ZERO_PAGE:
-                values = self.entries[first : min(first + _ENTRIES_PER_PAGE, end)].tolist()
-                for index, value in enumerate(values, first):
-                    if value:
-                        yield index, value
+        for stride in range(0, end * BAT_ENTRY_SIZE, MIB):
+            if table[stride : stride + MIB] == _ZEROS[: min(MIB, len(table) - stride)]:
+                continue
+            for at in range(stride, min(stride + MIB, end * BAT_ENTRY_SIZE), PAGE):
+                if table[at : at + PAGE] != _ZEROS[:PAGE]:
+                    first = at // BAT_ENTRY_SIZE
+                    values = self.entries[first : min(first + PAGE // BAT_ENTRY_SIZE, end)].tolist()
+                    yield from ((index, value) for index, value in enumerate(values, first) if value)
+
+    def absent(self, block: int) -> int:
+        """How many blocks from `block` on surely have no entry; at least 0, and not always all."""
+        ratio = self.geometry.chunk_ratio
+        first = self.geometry.index_of(block)
+        count = min(ratio - block % ratio, self.geometry.blocks - block, PAGE // BAT_ENTRY_SIZE)
+        table = self.entries.cast("B")[first * BAT_ENTRY_SIZE :][: count * BAT_ENTRY_SIZE]
+        return count if table == _ZEROS[: len(table)] else 0
 
     def block_of(self, index: int) -> int | None:
         """The payload block that has this entry; None for a sector bitmap block's."""
@@ -121,83 +125,3 @@ class Bat:
             block = self.block_of(index)
             if block is not None:
                 yield block, value
-
-    def survey(self, file_size: int) -> tuple[list[Used], list[str]]:
-        """Go through the table: what it uses of the file, sorted, and what is wrong with it. Fills `places`.
-
-        A place that is remembered for an unmapped block is used as long as nothing else is there.
-        """
-        geometry = self.geometry
-        used: list[Used] = []
-        remembered: list[tuple[int, int]] = []
-        problems: list[str] = []
-        needs_bitmap: set[int] = set()
-        for index, value in self.used_entries():
-            block = self.block_of(index)
-            state, place = value & STATE_MASK, value & PLACE_MASK
-            if block is None:
-                if state == BitmapState.PRESENT and geometry.differencing:
-                    name = f"sector bitmap block {index // (geometry.chunk_ratio + 1)}"
-                    one = BITMAP_BLOCK_SIZE
-                    self._use(used, problems, name, place, one, one, file_size)
-                elif state != BitmapState.NOT_PRESENT and geometry.differencing:
-                    problems.append(f"BAT entry {index} has the unknown state {state}")
-            elif state in _IN_FILE:
-                whole = geometry.block_size
-                needed = min(whole, geometry.size - block * whole)
-                sound = self._use(used, problems, f"block {block}", place, whole, needed, file_size)
-                if state == BlockState.PARTIALLY_PRESENT:
-                    needs_bitmap.add(block // geometry.chunk_ratio)
-                    if not geometry.differencing:
-                        problems.append(f"block {block} is partially present, but the disk has no parent")
-                elif sound:
-                    self.places[block] = place
-            elif state not in _STATES:
-                problems.append(f"block {block} has the unknown state {state}")
-            elif place:
-                remembered.append((index, place))
-        if geometry.differencing:
-            problems += [
-                f"blocks of chunk {chunk} are partially present, but its bitmap is missing"
-                for chunk in sorted(needs_bitmap)
-                if self.entries[geometry.bitmap_index_of(chunk)] & STATE_MASK != BitmapState.PRESENT
-            ]
-        used.sort()
-        return self._remember(used, remembered, file_size), problems
-
-    @staticmethod
-    def _use(
-        used: list[Used], problems: list[str], name: str, place: int, whole: int, needed: int, file_size: int
-    ) -> bool:
-        if place < HEADER_SECTION_SIZE or place + needed > file_size:
-            problems.append(f"{name} is said to be at {place}, which is not in the file ({file_size} bytes)")
-            return False
-        used.append((place, place + whole, name))
-        return True
-
-    def _remember(self, used: list[Used], remembered: list[tuple[int, int]], file_size: int) -> list[Used]:
-        """Keep remembered places that are free, and forget the others."""
-        kept: list[Used] = []
-        ranges = iter([*used, (file_size, file_size, "")])
-        start, stop, _ = next(ranges)
-        free_from = HEADER_SECTION_SIZE
-        for index, place in sorted(remembered, key=lambda found: found[1]):
-            while stop <= place and stop < file_size:
-                free_from = stop
-                start, stop, _ = next(ranges)
-            end = place + self.geometry.block_size
-            if place >= free_from and end <= start and end <= file_size:
-                kept.append((place, end, f"block {self.block_of(index)}, unmapped"))
-                free_from = end
-            else:
-                self.entries[index] &= STATE_MASK
-        return sorted([*used, *kept]) if kept else used
-
-
-def overlaps(used: list[Used]) -> Iterator[str]:
-    """Sentences about ranges (sorted by where they begin) that overlap."""
-    last: Used = (0, 0, "")
-    for item in used:
-        if item[0] < last[1]:
-            yield f"{last[2]} and {item[2]} overlap at {item[0]}"
-        last = max(last, item, key=lambda one: one[1])

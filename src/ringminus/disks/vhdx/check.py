@@ -82,7 +82,7 @@ def _log(file: HostFile, repair: bool) -> Iterator[Finding]:
 
 def _leaks(file: HostFile, image: Image, repair: bool) -> Iterator[Finding]:
     """Space of the file that nothing uses."""
-    space = image.space()
+    space = image.survey.space()
     if space.end > file.size and not file.read_only and repair:
         file.truncate(space.end)
     if not space.gaps:

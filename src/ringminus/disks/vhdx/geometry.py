@@ -46,6 +46,11 @@ class Geometry:
         """The entry of a chunk's sector bitmap block."""
         return chunk * (self.chunk_ratio + 1) + self.chunk_ratio
 
+    def unused_entries(self) -> range:
+        """Entries among those of the disk that belong to no block: the rest of a differencing disk's last
+        chunk."""
+        return range(self.index_of(self.blocks - 1) + 1, self.entries - self.differencing)
+
     def resized(self, size: int) -> Geometry:
         """The same with another size."""
         return Geometry(size, self.block_size, self.sector_size, self.differencing)

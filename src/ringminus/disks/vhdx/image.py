@@ -7,19 +7,19 @@ from dataclasses import dataclass
 
 from ringminus.disks.disk import CorruptDisk, DiskError
 from ringminus.disks.files import HostFile
-from ringminus.disks.vhdx.bat import Bat, Used, overlaps
+from ringminus.disks.vhdx.bat import Bat
 from ringminus.disks.vhdx.geometry import Geometry
 from ringminus.disks.vhdx.header import NO_LOG, Headers, creator_of, new_guid
 from ringminus.disks.vhdx.metadata import Metadata, load_metadata
 from ringminus.disks.vhdx.regions import Regions, load_regions
 from ringminus.disks.vhdx.replay import Replayed, Source, replay
-from ringminus.disks.vhdx.space import Space
+from ringminus.disks.vhdx.survey import Survey, Used, overlaps
 from ringminus.disks.vhdx.wire import HEADER_SECTION_SIZE
 
 
 @dataclass(slots=True)
 class Image:
-    """`source` is what metadata may be read from; `used` and `problems` are the survey of the whole file;
+    """`source` is what metadata may be read from; `survey` tells what is where in the file;
     `replayed` counts the log entries that opening has replayed (for reading: will have to replay)."""
 
     creator: str
@@ -29,13 +29,13 @@ class Image:
     metadata: Metadata
     geometry: Geometry
     bat: Bat
-    used: list[Used]
-    problems: list[str]
+    survey: Survey
     replayed: int
 
-    def space(self) -> Space:
-        """What is free in a file without problems."""
-        return Space(((start, stop) for start, stop, _ in self.used), self.source.size)
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong with the BAT."""
+        return self.survey.problems
 
 
 def _fixed_ranges(headers: Headers, regions: Regions) -> Iterator[Used]:
@@ -72,10 +72,8 @@ def load(file: HostFile) -> Image:
     metadata = load_metadata(source, regions.metadata)
     geometry = Geometry(metadata.size, metadata.block_size, metadata.sector_size, metadata.parent is not None)
     bat = Bat(source, regions.bat, geometry)
-    used, problems = bat.survey(source.size)
-    used = sorted([*fixed, *used])
-    problems += overlaps(used)
-    return Image(creator, headers, source, regions, metadata, geometry, bat, used, problems, replayed)
+    survey = Survey(bat, fixed, source.size)
+    return Image(creator, headers, source, regions, metadata, geometry, bat, survey, replayed)
 
 
 def load_sound(file: HostFile) -> Image:
@@ -85,8 +83,6 @@ def load_sound(file: HostFile) -> Image:
     if image.problems:
         raise CorruptDisk(f"{file.path}: {image.problems[0]}")
     source = image.source
-    if isinstance(source, Replayed):
-        blocks = [(start, stop) for start, stop, what in image.used if what.startswith("block")]
-        if source.touches(blocks):
-            raise DiskError(f"{file.path} was not closed: open it once for writing to replay its log")
+    if isinstance(source, Replayed) and source.touches(image.survey.places, image.geometry.block_size):
+        raise DiskError(f"{file.path} was not closed: open it once for writing to replay its log")
     return image

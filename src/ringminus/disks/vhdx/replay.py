@@ -255,12 +255,11 @@ class Replayed:
     def __len__(self) -> int:
         return len(self._changes)
 
-    def touches(self, ranges: list[tuple[int, int]]) -> bool:
-        """Whether the log changes any byte of the ranges (begin and end, sorted, not overlapping)."""
+    def touches(self, places: list[int], size: int) -> bool:
+        """Whether the log changes any byte of the ranges of `size` bytes that begin at `places` (sorted)."""
         for change in self._changes:
-            # the first range that ends behind the change's beginning
-            number = bisect_right(ranges, change.offset, key=lambda one: one[1])
-            if number < len(ranges) and ranges[number][0] < change.offset + change.length:
+            near = places[bisect_right(places, change.offset - size) :][:1]
+            if near and near[0] < change.offset + change.length:
                 return True
         return False
 

@@ -73,7 +73,9 @@ def _grow(disk: Vhdx, size: int) -> None:
             _move_bat(store, new)
         store.bat.make_room(new)
         disk.take_places()
-        region = store.bat.region
+        # whatever stands where new blocks will have their entries
+        region, unused = store.bat.region, old.unused_entries()
+        store.file.zero(region.offset + unused.start * BAT_ENTRY_SIZE, len(unused) * BAT_ENTRY_SIZE)
         used = old.entries * BAT_ENTRY_SIZE
         store.file.zero(region.offset + used, region.length - used)
         # from here on the store knows blocks behind the disk's end, and the disk asks for none of them

@@ -37,7 +37,7 @@ class Store:
         self.fixed = image.metadata.fixed
         self.begun = False
         self.geometry = image.geometry
-        self.space = image.space()
+        self.space = image.survey.space()
         self.log = LogWriter(file, image.headers)
         self.journal = Journal(file, self.log, self.space, self.lock)
         self.bitmaps = Bitmaps(image.source, self.bat, self.journal.waiting_bitmaps)

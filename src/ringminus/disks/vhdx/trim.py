@@ -110,29 +110,34 @@ def _zero_part(store: Store, block: int, within: int, count: int) -> None:
 
 def allocated(store: Store, offset: int, length: int) -> tuple[bool, int]:
     """See `Disk.allocated`; a hole of the host's file counts as not stored."""
-    answer: bool | None = None
-    known = 0
-    for block, within, count, _ in _pieces(store, offset, length):
-        for stored, bytes_ in _stored(store, block, within, count):
+    answer, known = None, 0
+    while known < length:
+        for stored, count in _stored(store, offset + known, length - known):
             if answer is None:
                 answer = stored
             elif stored != answer:
                 return answer, known
-            known += bytes_
+            known += count
     return bool(answer), known
 
 
-def _stored(store: Store, block: int, within: int, count: int) -> Iterator[tuple[bool, int]]:
+def _stored(store: Store, offset: int, length: int) -> Iterator[tuple[bool, int]]:
+    """What is stored of the block at `offset`, or that nothing is of several blocks."""
+    size = store.geometry.block_size
+    block, within = divmod(offset, size)
+    count = min(length, size - within)
     with store.lock:
         state, place = store.look_up(block)
+        if absent := store.bat.absent(block):
+            count = min(length, absent * size - within)
         runs = [(state == BlockState.FULLY_PRESENT, count)]
         if state == BlockState.PARTIALLY_PRESENT:
-            size = store.geometry.sector_size
-            sector = (block * store.geometry.block_size + within) // size
-            runs = [(there, n * size) for there, n in store.bitmaps.runs(sector, count // size)]
+            sector = store.geometry.sector_size
+            found = store.bitmaps.runs(offset // sector, count // sector)
+            runs = [(there, n * sector) for there, n in found]
     for there, some in runs:
         while some:
-            stored, length = store.file.extent(place + within, some) if there else (False, some)
-            yield stored, length
-            within += length
-            some -= length
+            stored, count = store.file.extent(place + within, some) if there else (False, some)
+            yield stored, count
+            within += count
+            some -= count
