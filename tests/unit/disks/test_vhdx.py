@@ -130,6 +130,19 @@ def test_ranges_outside_the_disk_are_the_callers_error(tmp_path: Path, kind: str
                 disk.unmap(offset, 1024)
 
 
+def test_requests_of_no_bytes(tmp_path: Path) -> None:
+    with make(tmp_path / "disk.vhdx", size=512 * MIB) as disk:
+        put(disk, 0, bytes(512))
+        for offset in (0, 512, disk.size):
+            disk.read(offset, [])
+            disk.write(offset, [])
+            disk.try_read(offset, [])
+            disk.try_write(offset, [])
+            disk.unmap(offset, 0)
+            disk.write_zeros(offset, 0)
+            assert disk.allocated(offset, 0)[1] == 0
+
+
 def test_a_disk_that_is_only_read_stays_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "disk.vhdx"
     make(path).close()

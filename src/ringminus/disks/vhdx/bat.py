@@ -49,7 +49,7 @@ class Bat:
         self.region = region
         self.geometry = geometry
         self.entries = anonymous(geometry.entries)
-        self.places = anonymous(geometry.blocks)
+        self.places = anonymous(geometry.blocks + 1)  # also for a request of no bytes at the disk's end
         self._load(source)
 
     def _load(self, source: Source) -> None:
@@ -72,7 +72,7 @@ class Bat:
 
     def make_room(self, geometry: Geometry) -> None:
         """Have memory for the entries of a larger disk; the region has room already."""
-        entries, places = anonymous(geometry.entries), anonymous(geometry.blocks)
+        entries, places = anonymous(geometry.entries), anonymous(geometry.blocks + 1)
         entries[: len(self.entries)] = self.entries
         places[: len(self.places)] = self.places
         self.entries, self.places = entries, places

@@ -30,9 +30,9 @@ def _pieces(store: Store, offset: int, length: int) -> Iterator[tuple[int, int, 
 
 def unmap(store: Store, offset: int, length: int) -> None:
     """See `Disk.unmap`. A fixed disk keeps everything; so does a part of a partially present block."""
-    store.begin()
-    if store.fixed:
+    if store.fixed and not store.file.read_only:
         return
+    store.begin()
     for block, within, count, whole in _pieces(store, offset, length):
         if whole:
             with store.lock:
