@@ -103,7 +103,7 @@ class Vhdx(Disk):
             return False
         finally:
             self._writers.discard(writer)
-        return self._try_write_partial(offset >> self._shift, within, buffers, length)
+        return length > 0 and self._try_write_partial(offset >> self._shift, within, buffers, length)
 
     def write(self, offset: int, buffers: Buffers) -> None:
         length = total(buffers)
