@@ -249,3 +249,26 @@ def test_what_is_written_during_a_flush_does_not_count_as_flushed(tmp_path: Path
             with open_vhdx(after, read_only=True) as disk:
                 assert get(disk, 8192, SECTOR) in (b"p" * SECTOR, b"n" * SECTOR)
                 assert get(disk, 8192 + SECTOR, SECTOR) == b"p" * SECTOR
+
+
+def test_a_crash_between_two_entries_of_one_commit(tmp_path: Path) -> None:
+    """No block may be partially present before its bitmap, though their entries are in different pages."""
+    parent, path = tmp_path / "parent.vhdx", tmp_path / "disk.vhdx"
+    create_vhdx(parent, 80 << 30)
+    create_vhdx(path, None, kind="differencing", block_size=BLOCK, parent=parent)
+    file = RecordedFile(path)
+    with open_file(file) as disk:
+        disk.store.begin()
+        for block in range(0, disk.store.geometry.blocks, 512):
+            with disk.store.lock:
+                disk.store.allocate(block)
+        file.mark = 1
+        disk.flush()
+        file.mark = 2
+    in_log = [n for n, one in enumerate(file.changes) if one.mark == 1 and one.offset == MIB + MIB // 2]
+    assert in_log, "all pages fitted one entry"
+    after = tmp_path / "after.vhdx"
+    for _, image in file.crashes(random.Random(1), 1, in_log):
+        after.write_bytes(image)
+        assert check_vhdx(after)[0].severity == Severity.NOTE
+        open_vhdx(after).close()
