@@ -172,8 +172,10 @@ def test_a_device_is_taken_out_during_traffic_and_another_put_in(live_guest: Run
             printed = await guest.finish()
             assert int(printed.split()[-2]) > 500
             await guest.run(wait_for(f"! -e {there}"))
+            while not device.ended:  # the guest tells so when it has removed the files
+                await guest.sleep(0.01)
             assert not await guest.run("ls /dev/uio0 2>/dev/null", status=1)
-            # Linux neither closes a rescinded channel nor tears down what it has described on it
+            # and it neither closes a rescinded channel nor tears down what it has described on it
             assert bus.take() == ["RESCIND_OFFER", "RELID_RELEASED"]
             assert (device.closings, device.ended) == (1, True)
             assert vmbus.devices() == [other]
