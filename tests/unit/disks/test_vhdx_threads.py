@@ -208,6 +208,35 @@ def test_data_of_a_child_count_only_when_they_are_written(tmp_path: Path) -> Non
         assert get(disk, 0, 1024) == b"x" * 512 + b"p" * 512
 
 
+def test_the_session_begins_once(tmp_path: Path) -> None:
+    with make(tmp_path / "disk.vhdx") as disk:
+        before = disk.store.image.headers.current.sequence_number
+        together(*((lambda n=n: put(disk, n * BLOCK, b"x" * 512)) for n in range(8)))
+        assert disk.store.image.headers.current.sequence_number == before + 1
+
+
+def test_a_full_host_is_told_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "disk.vhdx"
+    with make(path) as disk:
+        put(disk, 0, b"x" * 512)
+
+        def full(size: int) -> None:
+            raise DiskError("cannot resize disk.vhdx: No space left on device", 28)
+
+        monkeypatch.setattr(HostFile, "truncate", lambda self, size: full(size))
+        with pytest.raises(DiskError, match="No space left"):
+            put(disk, BLOCK, b"y" * 512)
+        monkeypatch.undo()
+        disk.flush()
+        put(disk, 2 * BLOCK, b"z" * 512)
+        disk.flush()
+        disk.store.file.close()
+    with open_vhdx(path) as disk:
+        assert get(disk, 0, 512) + get(disk, BLOCK, 512) + get(disk, 2 * BLOCK, 512) == (
+            b"x" * 512 + bytes(512) + b"z" * 512
+        )
+
+
 def test_after_a_failed_flush_nothing_is_promised_any_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

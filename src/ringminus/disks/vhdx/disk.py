@@ -19,13 +19,12 @@ from typing import Any
 from uuid import UUID
 
 from ringminus.disks.disk import Buffers, Disk
-from ringminus.disks.files import HostFile, after, fill_zeros, first, total
+from ringminus.disks.files import LARGEST_INLINE_WRITE, HostFile, after, fill_zeros, first, total
 from ringminus.disks.vhdx import resize, trim
 from ringminus.disks.vhdx.image import Image
 from ringminus.disks.vhdx.store import Store
 from ringminus.disks.vhdx.wire import BlockState
 
-LARGEST_INLINE_WRITE = 64 << 10  # bytes that are copied into the page cache at once
 _RWF_NOWAIT = os.RWF_NOWAIT
 _FULLY, _PARTIALLY = int(BlockState.FULLY_PRESENT), int(BlockState.PARTIALLY_PRESENT)
 _NOT_PRESENT = int(BlockState.NOT_PRESENT)

@@ -48,12 +48,14 @@ class Store:
         Takes the lock itself. Children know their parent by its contents' GUID, so what leaves the contents
         as they are must leave that too.
         """
-        if self.journal.ready or (self.begun and not contents):
+        if self._has_begun(contents):
             return
         if self.file.read_only:
             raise DiskError(f"{self.file.path} was opened read-only")
         with self.lock:
             self.journal.check()
+            if self._has_begun(contents):
+                return
             fields: dict[str, bytes | int] = {}
             if not self.begun:
                 fields["file_write_guid"] = new_guid()
@@ -67,6 +69,9 @@ class Store:
                 fields["data_write_guid"] = new_guid()
             self.image.headers.update(**fields)
             self.begun, self.journal.ready = True, contents
+
+    def _has_begun(self, contents: bool) -> bool:
+        return self.journal.ready or (self.begun and not contents)
 
     def look_up(self, block: int) -> tuple[int, int]:
         """A payload block's state and its place in the file."""
@@ -87,12 +92,13 @@ class Store:
             place = self.space.append(length)
             try:
                 self.file.truncate(self.space.end)
+                if self.fixed:
+                    self.file.allocate(place, length)
             except DiskError:
+                # the log must not say that the file is longer than it is
                 self.space.give(place, length)
                 self.space.cut()
                 raise
-            if self.fixed:
-                self.file.allocate(place, length)
         else:
             self.file.zero(place, length)
         return place
