@@ -19,8 +19,9 @@ from ringminus.hypervisor import wire as hypervisor
 from ringminus.hypervisor.status import HvStatus
 from ringminus.hypervisor.synic import QUEUE_LIMIT
 from ringminus.memory import GuestMemory
-from ringminus.vmbus.bus import OUTBOX_LIMIT, VmBus
+from ringminus.vmbus.bus import VmBus
 from ringminus.vmbus.control.messages import MESSAGES
+from ringminus.vmbus.outbox import OUTBOX_LIMIT
 from ringminus.vmbus.wire import MESSAGE_SINT, PAYLOAD_LIMIT, Version
 from support.bus_bed import Recorder, add, echo
 from support.bus_driver import GuestDriver
@@ -180,13 +181,13 @@ class Door:
         for _ in range(2 * OUTBOX_LIMIT):
             self.take()
             self.guest.pass_time(100_000)
-            if not self.bus._outbox and not self.guest.vp.synic.queued(MESSAGE_SINT):
+            if not self.bus.outbox and not self.guest.vp.synic.queued(MESSAGE_SINT):
                 break
         self.take()
 
     def check(self) -> None:
         assert self.guest.vp.synic.queued(MESSAGE_SINT) <= QUEUE_LIMIT
-        assert len(self.bus._outbox) <= OUTBOX_LIMIT + len(self.devices) + 4
+        assert len(self.bus.outbox) <= OUTBOX_LIMIT + len(self.devices) + 4
         assert set(self.bus.control.received) <= {kind.name for kind in MESSAGES.values()}
         for device in self.devices:
             opened, closed = (sum(one.startswith(word) for one in device.history) for word in ("o", "c"))

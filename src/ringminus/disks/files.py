@@ -22,6 +22,9 @@ from ringminus.disks.locks import InUse, lock
 from ringminus.errors import ConfigError, HostError
 
 IOV_MAX = 1024
+# bytes of a write that may be done on the thread that must not wait: to copy them into the page cache takes
+# less than to hand them to another thread
+LARGEST_INLINE_WRITE = 1 << 20
 _COPY = 1 << 20
 _RWF_NOWAIT = os.RWF_NOWAIT
 

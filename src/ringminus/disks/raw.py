@@ -8,12 +8,11 @@ from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from ringminus.disks.disk import Buffers, Disk, DiskError
-from ringminus.disks.files import IOV_MAX, HostFile, after, fill_zeros, first, total
+from ringminus.disks.files import IOV_MAX, LARGEST_INLINE_WRITE, HostFile, after, fill_zeros, first, total
 from ringminus.errors import ConfigError
 
 SECTOR_SIZES = (512, 2048, 4096)
 CD_SECTOR = 2048
-LARGEST_INLINE_WRITE = 64 << 10  # bytes that one may copy into the page cache without being called slow
 _RWF_NOWAIT = os.RWF_NOWAIT
 
 

@@ -35,6 +35,7 @@ class Worker:
     def __init__(self, machine: Machine, selector: selectors.BaseSelector) -> None:
         self.machine = machine
         self._partition = machine.partition
+        self._bus = machine.vmbus
         self._vp = machine.partition.vps[0]
         self._processor = self._vp.processor
         self._timers = machine.partition.timers
@@ -138,6 +139,8 @@ class Worker:
         finally:
             self._inside = False
             kicker.leave()
+        if self._bus.holding:
+            self._bus.guest_left(isinstance(ended, Halted) or self._vp.idle)
         self.machine.flush()
         if isinstance(ended, Halted):
             await self._idle(ended)

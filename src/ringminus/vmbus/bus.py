@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -29,6 +29,7 @@ from ringminus.vmbus.control.refusals import Refusal, VmBusError
 from ringminus.vmbus.device import Device, Services
 from ringminus.vmbus.gpa import GpaRange
 from ringminus.vmbus.monitor import MONITORS, Monitor, Watch
+from ringminus.vmbus.outbox import Outbox
 from ringminus.vmbus.ring import IncomingRing, OutgoingRing
 from ringminus.vmbus.wire import (
     MESSAGE_CONNECTION_ID,
@@ -39,9 +40,6 @@ from ringminus.vmbus.wire import (
 
 log = logging.getLogger(__name__)
 CONNECTION_REFUSED = 0xC0000236  # STATUS_CONNECTION_REFUSED
-# answers that may wait until the guest takes them, and when to try again (100 ns)
-OUTBOX_LIMIT = 1024
-RETRY_AFTER = 10_000
 
 
 @dataclass(slots=True)
@@ -69,9 +67,8 @@ class Slot:
 class VmBus:
     """The guest's side posts to connections 1 and 4; ours answers with SynIC messages.
 
-    What breaks the protocol is counted in `refused`, logged and dropped. So are, in `lost`, answers that the
-    guest has no place for, by the status that says why. `timed` makes channels measure their time,
-    `last_version` is the latest that a guest negotiated.
+    What breaks the protocol is counted in `refused`, logged and dropped. `timed` makes channels measure
+    their time, `last_version` is the latest that a guest negotiated.
     """
 
     def __init__(self, partition: Partition, monitor_pages: tuple[int, int] | None = None) -> None:
@@ -80,18 +77,17 @@ class VmBus:
         self._monitor_pages = monitor_pages
         self.control = self._new_control()
         self.refused: Counter[str] = Counter()
-        self.lost: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
         self.timed = False
         self.last_version = 0
+        self.holding: set[OpenChannel] = set()
         self._slots: dict[int, Slot] = {}
-        self._outbox: deque[actions.Send] = deque()
+        self.outbox = Outbox(partition, self._message_target, partial(self._tell, to_guest=True))
         self._monitor = Monitor(partition.memory, partition.timers, partition.clock)
-        self._retry = partition.timers.timer(self._post)
         self._handlers: dict[type[Action], Callable[[Any], list[Action] | None]] = {
-            actions.Send: self._send,
+            actions.Send: self.outbox.send,
             actions.Connected: self._connected,
-            actions.Unloaded: lambda _: self._forget_answers(),
+            actions.Unloaded: lambda _: self.outbox.forget(),
             actions.OpenRequested: self._open,
             actions.Closed: self._close,
             actions.Retargeted: self._retarget,
@@ -157,8 +153,8 @@ class VmBus:
     # ------------------------------------------------------------ messages
 
     def _receive(self, connection: int, message_type: int, payload: bytes) -> HvStatus:
-        if len(self._outbox) >= OUTBOX_LIMIT:
-            return HvStatus.INSUFFICIENT_BUFFERS  # the guest does not take our answers: it has to wait
+        if self.outbox.full:
+            return HvStatus.INSUFFICIENT_BUFFERS  # the guest has to wait, too
         try:
             if message_type != VMBUS_MESSAGE_TYPE:
                 raise GuestError(f"message type {message_type} is not the bus's")
@@ -180,28 +176,8 @@ class VmBus:
             if handler is not None:
                 waiting.extendleft(reversed(handler(action) or ()))
 
-    def _send(self, action: actions.Send) -> None:
-        self._outbox.append(action)
-        self._post(0)
-
-    def _post(self, _now: int) -> None:
-        """Post what waits, in order; the SynIC's own queue holds only so much."""
-        while self._outbox:
-            payload, target = self._outbox[0].payload, self._outbox[0].target
-            if target is None:
-                target = actions.MessageTarget(self.control.target_vp, self.control.message_sint)
-            synic = self._partition.vps[min(target.vp, len(self._partition.vps) - 1)].synic
-            status = synic.post_message(target.sint, VMBUS_MESSAGE_TYPE, payload)
-            if status is HvStatus.INSUFFICIENT_BUFFERS:
-                self._retry.arm(self._partition.clock.reference_time() + RETRY_AFTER)
-                return
-            self._outbox.popleft()
-            if status is not HvStatus.SUCCESS:
-                # the guest chooses how often this happens, so it is no warning
-                self.lost[status.name] += 1
-                log.info("VMBus answer of type %d could not be sent: %s", payload[0], status.name)
-            elif self._partition.tap.bus is not None:
-                self._tell(payload, to_guest=True)
+    def _message_target(self) -> actions.MessageTarget:
+        return actions.MessageTarget(self.control.target_vp, self.control.message_sint)
 
     def _tell(self, payload: bytes, *, to_guest: bool) -> None:
         tap = self._partition.tap
@@ -219,11 +195,7 @@ class VmBus:
 
     def _connected(self, action: actions.Connected) -> None:
         self.last_version = action.version
-        self._forget_answers()
-
-    def _forget_answers(self) -> None:
-        """What waits for a guest that is gone would mislead the next one; reserved channels outlive both."""
-        self._outbox = deque(one for one in self._outbox if one.target is not None)
+        self.outbox.forget()
 
     # ------------------------------------------------------------ channels
 
@@ -259,6 +231,7 @@ class VmBus:
             interrupt=self._interrupt(request),
             failed=partial(self._failed, slot),
             gpadl=partial(self._ranges, key),
+            holding=self.holding,
         )
         channel.timed = self.timed
         try:
@@ -323,6 +296,11 @@ class VmBus:
         """Nobody listens for sockets."""
         return self.control.tl_connect_result(action.endpoint, action.service, CONNECTION_REFUSED)
 
+    def guest_left(self, halted: bool) -> None:
+        """The guest is not running any more; interrupts that were held back go out."""
+        for channel in tuple(self.holding):
+            channel.guest_left(halted)
+
     # ------------------------------------------------------------ state
 
     def save(self) -> dict[str, Any]:
@@ -342,7 +320,7 @@ class VmBus:
                 for key, slot in self._slots.items()
             ],
             "monitor": self._monitor.page,
-            "outbox": [[one.payload, one.target and astuple(one.target)] for one in self._outbox],
+            "outbox": self.outbox.save(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -364,8 +342,7 @@ class VmBus:
         for one in state["slots"]:
             if one["channel"] is not None:
                 self._reopen(one["key"], one["channel"])
-        for payload, target in state["outbox"]:
-            self._send(actions.Send(payload, target and actions.MessageTarget(*target)))
+        self.outbox.restore(state["outbox"])
 
     def _reopen(self, key: int, saved: dict[str, Any]) -> None:
         slot, request = self._slots[key], self.control.open_request(key)

@@ -20,6 +20,7 @@ from ringminus.memory import GuestMemory
 from ringminus.tap import RingPacket, Tap
 from ringminus.vmbus.device import Device, Packet
 from ringminus.vmbus.gpa import GpaRange
+from ringminus.vmbus.moderation import Moderation
 from ringminus.vmbus.ring import IncomingRing, OutgoingRing, RingEmpty, RingFull, packet_size
 from ringminus.vmbus.ring_wire import RANGE_HEADER, TRANSFER_HEADER, page_numbers
 from ringminus.vmbus.wire import PacketType
@@ -78,6 +79,7 @@ class OpenChannel:
         interrupt: Callable[[], None],
         failed: Callable[[str], None],
         gpadl: Callable[[int], Sequence[GpaRange]],
+        holding: set[OpenChannel],
     ) -> None:
         self.device = device
         self.index = index
@@ -97,6 +99,10 @@ class OpenChannel:
         self._owed = 0
         self._held = False  # whether that many answers are owed that no more packets are taken
         self._inside = False
+        self._ringing = False
+        self._untold = False
+        self._moderation = Moderation() if device.moderated else None
+        self._holding = holding
         self._alive = True
         # give room back to the guest within a long batch, too
         self._publish_at = self._incoming.size // 4
@@ -109,7 +115,13 @@ class OpenChannel:
     def doorbell(self, flag: int = 0) -> HvStatus:
         """The guest signalled: there are packets for us, or room for ours."""
         self.counters.signals_in += 1
-        self.process()
+        self._ringing = True
+        try:
+            self.process()
+        finally:
+            self._ringing = False
+        if self._untold and self._alive:
+            self._tell_or_hold()
         return HvStatus.SUCCESS
 
     def process(self) -> None:
@@ -257,8 +269,33 @@ class OpenChannel:
                 self._signal()
 
     def _signal(self) -> None:
+        if self._ringing:
+            self._untold = True  # until the doorbell has been answered
+        else:
+            self._interrupt_guest()
+
+    def _tell_or_hold(self) -> None:
+        moderation = self._moderation
+        if moderation is None or moderation.tell_now(self._now() if moderation.needs_time else 0):
+            self._interrupt_guest()
+        else:
+            self._holding.add(self)
+
+    def _interrupt_guest(self) -> None:
+        """Now."""
+        self._untold = False
+        if self._moderation is not None:
+            self._moderation.told()
+        self._holding.discard(self)
         self.counters.signals_out += 1
         self._interrupt()
+
+    def guest_left(self, halted: bool) -> None:
+        """The guest is not running any more: what was held back goes out."""
+        if self._moderation is not None:
+            self._moderation.guest_left(self._now(), halted)
+        if self._untold and self._alive:
+            self._interrupt_guest()
 
     def retarget(self, interrupt: Callable[[], None]) -> None:
         """Signal the guest this way from now on."""
@@ -281,6 +318,7 @@ class OpenChannel:
         """Let go of the guest's memory; the device hears of it once."""
         if self._alive:
             self._alive = False
+            self._holding.discard(self)
             self._backlog.clear()
             self.device.closed(self)
 

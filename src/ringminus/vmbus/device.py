@@ -137,6 +137,9 @@ class Device:
     monitored: ClassVar[bool] = False
     """Ask for the monitor page instead of a hypercall as the guest's doorbell (latency 100 µs)."""
 
+    moderated: ClassVar[bool] = False
+    """Let several answers share an interrupt while the guest keeps asking (see `moderation`)."""
+
     instance: UUID
     services: Services
     bus: Offerer

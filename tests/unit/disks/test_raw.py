@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ringminus.disks.disk import CorruptDisk, Disk, DiskError
+from ringminus.disks.files import LARGEST_INLINE_WRITE
 from ringminus.disks.open import open_disk
 from ringminus.disks.raw import create_raw
 from ringminus.errors import ConfigError
@@ -62,7 +63,7 @@ def test_what_is_in_memory_is_read_at_once(path: Path) -> None:
         back = bytearray(PAGE)
         assert disk.try_read(PAGE, [memoryview(back)])
         assert back == b"x" * PAGE
-        assert not disk.try_write(0, [memoryview(bytes(MIB))])
+        assert not disk.try_write(0, [memoryview(bytes(LARGEST_INLINE_WRITE + 512))])
 
 
 @pytest.mark.parametrize(("offset", "length"), [(-512, 512), (8 * MIB, 512), (8 * MIB - 512, 1024)])

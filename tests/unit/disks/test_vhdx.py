@@ -12,6 +12,7 @@ import pytest
 from dissect.hypervisor.disk.vhdx import VHDX
 
 from ringminus.disks.disk import DiskError
+from ringminus.disks.files import LARGEST_INLINE_WRITE
 from ringminus.disks.open import open_disk
 from ringminus.disks.vhdx import create_vhdx, open_vhdx
 from ringminus.disks.vhdx.wire import LARGEST_DISK, TIB, BlockState
@@ -93,7 +94,7 @@ def test_what_need_not_wait_is_done_at_once(tmp_path: Path) -> None:
         put(disk, 0, b"x" * 4096)
         assert disk.try_write(4096, small)
         assert not disk.try_write(BLOCK, small)  # a new block
-        assert not disk.try_write(0, [memoryview(bytes(128 * KIB))])
+        assert not disk.try_write(0, [memoryview(bytes(LARGEST_INLINE_WRITE + 512))])
         assert get(disk, 0, 12288) == b"x" * 4096 + b"s" * 4096 + bytes(4096)
         read = [memoryview(bytearray(b"?" * 8192))]
         assert at_once(disk, 0, read)

@@ -75,7 +75,7 @@ def test_a_whole_life_from_contact_to_unload(guest: Guest, bus: VmBus) -> None:
         empty(guest)
     assert answers == [VERSION_RESPONSE, ALL_OFFERS_DELIVERED, UNLOAD_RESPONSE]
     assert bus.control.state is State.DISCONNECTED
-    assert not bus.refused and not bus.lost
+    assert not bus.refused and not bus.outbox.lost
 
 
 def test_answers_go_to_the_processor_that_the_contact_named(guest: Guest, bus: VmBus) -> None:
@@ -118,7 +118,7 @@ def test_a_guest_that_cannot_hear_is_counted_and_cannot_fill_the_hosts_log(
     with caplog.at_level(logging.WARNING):
         for _ in range(50):
             assert post(guest, contact()) == HvStatus.SUCCESS
-    assert bus.lost == {"INVALID_SYNIC_STATE": 50}
+    assert bus.outbox.lost == {"INVALID_SYNIC_STATE": 50}
     assert not caplog.records
 
 

@@ -10,8 +10,9 @@ from ringminus.memory import PAGE_SIZE
 from ringminus.vmbus.channel import OWED_LIMIT
 from ringminus.vmbus.device import Channel, Packet
 from ringminus.vmbus.gpa import GpaRange
+from ringminus.vmbus.moderation import SOON
 from ringminus.vmbus.wire import PacketType
-from support.bus_bed import Bed, echo
+from support.bus_bed import Bed, Recorder, echo
 from support.bus_driver import GuestChannel
 from support.guest_ring import INTERRUPT_MASK, PENDING_SEND_SIZE, WRITE_INDEX, Received
 
@@ -298,3 +299,55 @@ def test_a_device_may_answer_all_that_it_owes_at_the_end_of_a_batch(bed: Bed) ->
         channel.out.write(6, b"", number, 1)
     channel.signal()
     assert len(channel.receive()) == OWED_LIMIT + 10
+
+
+# ---------------------------------------------------------------- moderation
+
+
+def test_a_moderated_device_holds_interrupts_back_until_the_guest_stops(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Recorder, "moderated", True)
+    bed = Bed()
+    bed.device.answer = echo
+    channel = bed.open()
+    held = 0
+    for number in range(4 * SOON):
+        channel.send(b"ask", number, wants_completion=True)
+        if bed.bus.holding:
+            held += 1
+            assert not channel.signalled()
+        else:
+            assert channel.signalled()
+            assert channel.receive()
+    assert held > 2 * SOON
+    while not bed.bus.holding:
+        channel.send(b"ask", 1, wants_completion=True)
+    channel.signalled()
+    bed.bus.guest_left(halted=True)
+    assert channel.signalled()
+    assert not bed.bus.holding
+    assert channel.receive()
+
+
+def test_a_device_that_is_not_moderated_interrupts_at_once() -> None:
+    bed = Bed()
+    bed.device.answer = echo
+    channel = bed.open()
+    for number in range(4 * SOON):
+        channel.send(b"ask", number, wants_completion=True)
+        assert channel.signalled()
+        channel.receive()
+
+
+def test_a_channel_that_is_closed_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Recorder, "moderated", True)
+    bed = Bed()
+    bed.device.answer = echo
+    channel = bed.open()
+    while not bed.bus.holding:
+        channel.send(b"ask", 1, wants_completion=True)
+        if not bed.bus.holding:
+            channel.receive()
+    channel.close()
+    assert not bed.bus.holding

@@ -77,6 +77,8 @@ class StorageAdapter(Device):
     """Units by LUN behind a vstor channel. `refused` counts requests that their state did not allow, by
     the operation's name."""
 
+    moderated = True
+
     address = 0
     """path_id | target_id << 8 of the units …"""
     address_mask = 0xFFFF

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from ringminus.disks.disk import Buffers, CorruptDisk, Disk, DiskError
-from ringminus.disks.files import IOV_MAX, HostFile, after, fill_zeros, first, total
+from ringminus.disks.files import IOV_MAX, LARGEST_INLINE_WRITE, HostFile, after, fill_zeros, first, total
 from ringminus.disks.vhd.bitmaps import runs
 from ringminus.disks.vhd.blocks import Blocks
 from ringminus.disks.vhd.facts import footer_facts
@@ -20,8 +20,6 @@ from ringminus.disks.vhd.grow import grow
 from ringminus.disks.vhd.table import BlockTable
 from ringminus.disks.vhd.wire import LARGEST_DISK, SECTOR, DynamicHeader
 from ringminus.errors import ConfigError
-
-LARGEST_INLINE_WRITE = 64 << 10
 
 
 class DynamicVhd(Disk):

@@ -1,0 +1,125 @@
+"""When a guest is interrupted at once, and when several answers share an interrupt."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from ringminus.vmbus.moderation import MOST, PATIENCE, SELDOM, SOON, Moderation
+
+PROMPT, LATE = 100, PATIENCE + 1
+
+
+class Guest:
+    """Rings a moderated channel; `told` are the numbers of doorbells that its interrupts were for."""
+
+    def __init__(self) -> None:
+        self.moderation = Moderation()
+        self.now = 0
+        self.waiting = 0
+        self.told: list[int] = []
+
+    def ring(self, after: int = PROMPT) -> None:
+        self.now += after
+        self.waiting += 1
+        if self.moderation.tell_now(self.now):
+            self.interrupted()
+
+    def leave(self, *, halted: bool, after: int = PROMPT) -> None:
+        """The worker's part: it is called only while something is held."""
+        self.now += after
+        if self.waiting:
+            self.moderation.guest_left(self.now, halted)
+            self.interrupted()
+
+    def interrupted(self) -> None:
+        self.moderation.told()
+        self.told.append(self.waiting)
+        self.waiting = 0
+
+
+def one_at_a_time(guest: Guest, count: int) -> None:
+    for _ in range(count):
+        guest.ring()
+        guest.leave(halted=True)
+
+
+def test_a_guest_with_one_request_at_a_time_is_interrupted_for_each() -> None:
+    guest = Guest()
+    one_at_a_time(guest, 2 * SELDOM)
+    assert set(guest.told) == {1}
+    assert guest.moderation.goal == 1
+
+
+def test_attempts_that_fail_become_seldom() -> None:
+    guest = Guest()
+    attempts = []
+    for number in range(4 * SELDOM):
+        guest.ring()
+        if guest.waiting:
+            attempts.append(number)
+        guest.leave(halted=True)
+    gaps = [second - first for first, second in pairwise(attempts)]
+    assert attempts[0] == SOON - 1
+    assert gaps == sorted(gaps)
+    assert gaps[-1] == SELDOM
+
+
+def test_a_guest_with_many_to_give_shares_interrupts_more_and_more() -> None:
+    guest = Guest()
+    for _ in range(SOON + 10 * MOST):
+        guest.ring()
+    assert guest.told[SOON - 1 :][:3] == [2, 4, 8]
+    assert set(guest.told[SOON + 3 :]) == {MOST}
+
+
+def test_a_guest_that_halts_after_a_few_has_fewer_interrupts_than_requests() -> None:
+    guest = Guest()
+    for _ in range(200):
+        for _ in range(5):
+            guest.ring()
+        guest.leave(halted=True)
+    assert sum(guest.told) == 1000
+    assert len(guest.told[SOON:]) < (1000 - SOON) / 2
+    assert max(guest.told) <= 5
+
+
+def test_a_guest_that_goes_on_with_other_work_is_told_soon_and_then_at_once() -> None:
+    guest = Guest()
+    for _ in range(SOON + 2 * MOST):
+        guest.ring()
+    while guest.moderation.goal > 1:
+        guest.ring()
+        guest.leave(halted=False, after=LATE)
+    assert guest.waiting == 0
+    one = len(guest.told)
+    guest.ring(LATE)
+    assert guest.told[one:] == [1]
+
+
+def test_a_doorbell_that_comes_late_tells_of_all_that_waited() -> None:
+    guest = Guest()
+    for _ in range(SOON):
+        guest.ring()
+    assert guest.waiting == 1
+    guest.ring(LATE)
+    assert guest.told[-1] == 2
+    assert guest.moderation.goal == 1
+
+
+def test_a_short_stop_of_the_guest_changes_nothing() -> None:
+    """A tick of its clock, say."""
+    guest = Guest()
+    while guest.moderation.goal < MOST or guest.waiting:
+        guest.ring()
+    guest.ring()
+    guest.leave(halted=False)
+    assert guest.told[-1] == 1
+    assert guest.moderation.goal == MOST
+
+
+def test_the_time_is_asked_only_when_it_matters() -> None:
+    guest = Guest()
+    assert not guest.moderation.needs_time
+    for _ in range(SOON - 1):
+        guest.ring()
+    assert guest.moderation.needs_time
