@@ -27,8 +27,9 @@ COMMANDS = {
 
 EPILOG = """\b
 First steps:
-  ringminus guest build demo
-  ringminus run --kernel demo/vmlinuz --initrd demo/initrd.img
+  ringminus guest build demo --rootfs demo/root.vhdx
+  ringminus run --kernel demo/vmlinuz --initrd demo/initrd.img --disk demo/root.vhdx \\
+      --append "quiet root=/dev/sda"
 
 \b
 Completion of commands, options and files in the shell:
