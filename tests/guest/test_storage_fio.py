@@ -26,7 +26,7 @@ from support.guest_disks import (
     LONG,
     as_raw,
     assert_clean,
-    complaints_of,
+    complaints,
     copy_out,
     e2fs,
     gone,
@@ -144,6 +144,8 @@ async def workload(guest: LiveGuest, directory: Path, results: Results) -> None:
     while await guest.run("[ ! -d /proc/$fio ] || echo busy"):
         await come_and_go(guest, directory, results.hot_adds)
         results.hot_adds += 1
+        # now, before there are more lines than the kernel keeps
+        results.complaints += complaints(await guest.run("dmesg -c"))
     results.written = await guest.run("wait $fio; cat /tmp/first")
     # again from the disks, not from memory
     await guest.run(f"{REMOUNT} echo 3 > /proc/sys/vm/drop_caches")
@@ -156,7 +158,7 @@ async def workload(guest: LiveGuest, directory: Path, results: Results) -> None:
         await guest.run(f"umount /debian/mnt/{disk}")
         numbers = (await guest.run(f"cat /sys/block/{name}/stat")).split()
         results.guest_bytes[disk] = int(numbers[2]) * 512, int(numbers[6]) * 512
-    results.complaints = await complaints_of(guest)
+    results.complaints += complaints(await guest.run("dmesg"))
 
 
 @pytest.fixture(scope="module")
