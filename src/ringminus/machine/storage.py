@@ -1,19 +1,24 @@
-"""A machine's disks: which controller has which, as a person asked, and their files."""
+"""A machine's disks: which controller has which, as a person asked, and their files.
+
+Controllers and formats are imported where the first is made: a guest without disks boots without them.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from uuid import UUID, uuid5
 
-from ringminus.devices.storage.ide import IdeDisk
-from ringminus.devices.storage.scsi import ScsiController
-from ringminus.disks.disk import Disk
-from ringminus.disks.open import open_disk
 from ringminus.errors import ConfigError
 from ringminus.machine.config import CONTROLLERS, PLACES, SCSI, DiskConfig
 from ringminus.vmbus.device import INSTANCES, Device
+
+if TYPE_CHECKING:
+    from ringminus.devices.storage.ide import IdeDisk
+    from ringminus.devices.storage.scsi import ScsiController
+    from ringminus.disks.disk import Disk
 
 
 @dataclass(slots=True)
@@ -32,6 +37,8 @@ class Storage:
     def controller(self, number: int) -> ScsiController:
         """SCSI controller `number`, made if need be."""
         if number not in self.controllers:
+            from ringminus.devices.storage.scsi import ScsiController
+
             self.controllers[number] = ScsiController(_instance(f"scsi{number}"))
         return self.controllers[number]
 
@@ -84,6 +91,8 @@ def _place(config: DiskConfig, taken: set[tuple[str, int, int]]) -> tuple[str, i
 
 
 def _attach(storage: Storage, config: DiskConfig, controller: int, place: int) -> None:
+    from ringminus.disks.open import open_disk
+
     disk = None
     if config.path is not None:
         disk = open_disk(config.path, config.format, config.read_only, config.sector_size)
@@ -93,4 +102,6 @@ def _attach(storage: Storage, config: DiskConfig, controller: int, place: int) -
     elif disk is not None and config.bus == SCSI:
         storage.controller(controller).attach_disk(place, disk)
     elif disk is not None:
+        from ringminus.devices.storage.ide import IdeDisk
+
         storage.ide.append(IdeDisk(controller, place, disk))
