@@ -186,7 +186,7 @@ def test_space_is_given_back_to_the_host(debian_guest: RunLive, tmp_path: Path) 
         assert re.search(r"/mnt: 2\d\d.*MiB .* trimmed", told)
         # blocks leave the file when the disk is flushed
         await guest.run("touch /debian/mnt/touched; sync")
-        assert used(path) < full - 95 * MIB
+        assert used(path) < full - 80 * MIB  # Linux leaves pieces that are smaller than a block
         unit = guest.machine.storage.controller(0).unit(1)
         trimmed = unit.counters.unmaps
         await guest.run("umount /debian/mnt; echo 3 > /proc/sys/vm/drop_caches")
