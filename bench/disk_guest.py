@@ -32,15 +32,16 @@ SCRIPT_IN_GUEST = "bin/disk.sh"
 QEMU_MODULES = ("virtio_mmio", "virtio_blk")
 OURS, QEMU = "ringminus", "QEMU"
 TARGET = 0.8
-REQUESTS = {
-    "random_read_1": 20000,
-    "random_read_32": 20000,
-    "random_write_1": 20000,
-    "random_write_32": 20000,
-    "sequential_read": 6000,
-    "sequential_write": 6000,
-}
-"""How many requests each piece of work makes: of 4 KiB at queue depth 1 and 32, and of 1 MiB at depth 4."""
+LINES = (
+    "random_read_1",
+    "random_read_32",
+    "random_write_1",
+    "random_write_32",
+    "sequential_read",
+    "sequential_write",
+)
+"""Pieces of work: requests of 4 KiB at queue depth 1 and 32, and of 1 MiB at depth 4. How many of them each
+makes, the guest's script says, where others say a checksum."""
 
 GUEST = Path(__file__).parent.parent / ".cache" / "guest"
 APPEND = f"quiet ringminus.run=/{SCRIPT_IN_GUEST} ringminus.end=reboot bench.only="
@@ -104,7 +105,7 @@ def qemu(image: BenchImage, disk: Path) -> Contender:
 
 def rate(run: Run, line: str) -> float:
     """Requests a second of 4 KiB, or MB/s."""
-    return REQUESTS[line] / run.seconds[line] * (MIB / 1e6 if line.startswith("sequential") else 1)
+    return int(run.checksums[line]) / run.seconds[line] * (MIB / 1e6 if line.startswith("sequential") else 1)
 
 
 def table(runs: dict[str, list[Run]], lines: list[str]) -> tuple[str, dict[str, Any]]:
@@ -123,9 +124,9 @@ def table(runs: dict[str, list[Run]], lines: list[str]) -> tuple[str, dict[str, 
 
 
 def run(arguments: argparse.Namespace) -> None:
-    lines: list[str] = arguments.only.split(",") if arguments.only else list(REQUESTS)
-    if unknown := [line for line in lines if line not in REQUESTS]:
-        raise ConfigError(f"no line is named {', '.join(unknown)}: there are {', '.join(REQUESTS)}")
+    lines: list[str] = arguments.only.split(",") if arguments.only else list(LINES)
+    if unknown := [line for line in lines if line not in LINES]:
+        raise ConfigError(f"no line is named {', '.join(unknown)}: there are {', '.join(LINES)}")
     image = image_with_fio(arguments.guest)
     with tempfile.TemporaryDirectory(prefix="ringminus-bench-", dir=arguments.guest.parent) as directory:
         disk = Path(directory) / "disk.raw"

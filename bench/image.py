@@ -80,6 +80,6 @@ def prepare_with(
 def prepare(guest: Path) -> BenchImage:
     """The image with the program `work` in it. Raises `HostError`."""
     directory = guest.resolve().parent / "bench"
-    directory.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)  # for the program
     extra = {"bin/work": _compile(directory), SCRIPT_IN_GUEST: (SOURCES / "bench.sh").read_bytes()}
     return prepare_with(guest, "bench", extra)

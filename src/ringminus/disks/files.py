@@ -346,3 +346,29 @@ def _take_name(beside: Path, path: Path) -> None:
         if os.path.lexists(path):
             raise FileExistsError from None
         beside.replace(path)
+
+
+def first_parent(child: Path, tried: Sequence[Path]) -> Path:
+    """The first place where the parent of a differencing disk may be and a file is; raises `DiskError` that
+    says where it was looked for."""
+    for path in tried:
+        try:
+            if path.is_file():
+                return path
+        except (OSError, ValueError):
+            continue
+    where = ", ".join(map(str, tried)) or "nowhere: it names none"
+    raise DiskError(f"{child} needs its parent disk, which was not found; looked for: {where}")
+
+
+@contextlib.contextmanager
+def new_file(path: Path) -> Iterator[HostFile]:
+    """A file that was not there, to be made a disk; nothing is left of it when that fails."""
+    file = HostFile.create(path)
+    try:
+        yield file
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+    finally:
+        file.close()

@@ -8,7 +8,16 @@ from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from ringminus.disks.disk import Buffers, Disk, DiskError
-from ringminus.disks.files import IOV_MAX, LARGEST_INLINE_WRITE, HostFile, after, fill_zeros, first, total
+from ringminus.disks.files import (
+    IOV_MAX,
+    LARGEST_INLINE_WRITE,
+    HostFile,
+    after,
+    fill_zeros,
+    first,
+    new_file,
+    total,
+)
 from ringminus.errors import ConfigError
 
 SECTOR_SIZES = (512, 2048, 4096)
@@ -156,14 +165,8 @@ def create_raw(path: Path, size: int, fixed: bool = False) -> None:
     """Make a raw disk of `size` bytes, sparse unless `fixed`. Raises `ConfigError`, `DiskError`."""
     if size <= 0 or size % 512:
         raise ConfigError(f"a size of {size} bytes: a disk is a whole number of 512-byte sectors")
-    file = HostFile.create(path)
-    try:
+    with new_file(path) as file:
         if fixed:
             file.allocate(0, size)
         file.truncate(size)
         file.flush()
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    finally:
-        file.close()

@@ -45,7 +45,6 @@ RANGES_AT = GpaDirectHeader.SIZE
 RANGE_COUNT_AT = GpaDirectHeader.offset_of("range_count")
 RANGE_HEADER_SIZE = RANGE_HEADER.size
 TRANSFERS_AT = TransferPageHeader.SIZE
-LARGEST_PACKET = 0xFFFF * UNIT
 
 
 class RingEmpty(Exception):

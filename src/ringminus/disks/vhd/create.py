@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ringminus.disks.files import HostFile
+from ringminus.disks.files import HostFile, new_file
 from ringminus.disks.vhd.footer import new_footer, sealed, stamp
 from ringminus.disks.vhd.opening import open_vhd
 from ringminus.disks.vhd.parents import name_parent
@@ -43,19 +43,13 @@ def create_vhd(
         size = _size_from_parent(parent, size)
     if size is None or size <= 0 or size % SECTOR or size > LARGEST_DISK:
         raise ConfigError(f"a size of {size or 0} bytes: a VHD has whole sectors of 512 bytes, at most 2040G")
-    file = HostFile.create(path)
-    try:
+    with new_file(path) as file:
         if fixed:
             file.allocate(0, size)
             file.write_at(size, new_footer(size, DiskType.FIXED, NO_OFFSET).pack())
         else:
             _write_tables(file, path, size, block_size, parent)
         file.flush()
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    finally:
-        file.close()
 
 
 def _size_from_parent(parent: Path, size: int | None) -> int:

@@ -11,8 +11,8 @@ import os
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from ringminus.disks.disk import CorruptDisk, DiskError
-from ringminus.disks.files import HostFile
+from ringminus.disks.disk import CorruptDisk
+from ringminus.disks.files import HostFile, first_parent
 from ringminus.disks.vhd.footer import sealed, stamp
 from ringminus.disks.vhd.wire import LOCATORS, SECTOR, DynamicHeader, ParentLocator, Platform
 
@@ -56,15 +56,7 @@ def candidates(file: HostFile, header: DynamicHeader) -> list[Path]:
 
 def find(file: HostFile, header: DynamicHeader) -> Path:
     """The first candidate that exists; raises `DiskError` that says where it was looked for."""
-    tried = candidates(file, header)
-    for path in tried:
-        try:
-            if path.is_file():
-                return path
-        except (OSError, ValueError):
-            continue
-    where = ", ".join(map(str, tried)) or "nowhere: it names none"
-    raise DiskError(f"{file.path} needs its parent disk, which was not found; looked for: {where}")
+    return first_parent(file.path, candidates(file, header))
 
 
 def verify(file: HostFile, header: DynamicHeader, path: Path, unique_id: bytes) -> None:

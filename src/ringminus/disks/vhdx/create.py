@@ -8,7 +8,7 @@ from typing import Literal
 from uuid import uuid4
 
 import ringminus
-from ringminus.disks.files import HostFile
+from ringminus.disks.files import HostFile, new_file
 from ringminus.disks.vhdx.bat import Bat
 from ringminus.disks.vhdx.geometry import Geometry
 from ringminus.disks.vhdx.header import NO_LOG, new_guid, sealed
@@ -114,8 +114,7 @@ def _write(path: Path, metadata: Metadata) -> None:
     metadata_region = Region(METADATA_REGION, log + _LOG_SIZE, _METADATA_SIZE)
     bat_region = Region(BAT_REGION, metadata_region.end, bat_length(geometry))
     end = bat_region.end
-    file = HostFile.create(path)
-    try:
+    with new_file(path) as file:
         file.truncate(end)
         file.allocate(log, _LOG_SIZE)
         file.write_at(metadata_region.offset, metadata.pack(_METADATA_SIZE))
@@ -132,11 +131,6 @@ def _write(path: Path, metadata: Metadata) -> None:
         file.flush()
         file.write_at(0, identifier.pack())
         file.flush()
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    finally:
-        file.close()
 
 
 def _fill(file: HostFile, region: Region, geometry: Geometry, end: int) -> None:

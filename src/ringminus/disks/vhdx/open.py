@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from uuid import UUID
 
 from ringminus.disks.disk import CorruptDisk, DiskError
-from ringminus.disks.files import HostFile
+from ringminus.disks.files import HostFile, first_parent
 from ringminus.disks.vhdx.disk import Vhdx
 from ringminus.disks.vhdx.image import Image, load_sound
 from ringminus.disks.vhdx.locator import ParentLocator
@@ -51,7 +50,7 @@ def open_file(file: HostFile, children: tuple[_Identity, ...] = ()) -> Vhdx:
 
 
 def _open_parent(child: Path, image: Image, locator: ParentLocator, chain: tuple[_Identity, ...]) -> Vhdx:
-    path = find_parent(child, locator)
+    path = first_parent(child, locator.candidates(child))
     status = path.stat()
     if (status.st_dev, status.st_ino) in chain:
         raise CorruptDisk(f"{child}: its parent {path} is at the same time its child")
@@ -67,22 +66,3 @@ def _open_parent(child: Path, image: Image, locator: ParentLocator, chain: tuple
     except BaseException:
         parent.close()
         raise
-
-
-def find_parent(child: Path, locator: ParentLocator) -> Path:
-    """The first place where the parent may be and a file is; raises `DiskError` that says where not."""
-    tried = locator.candidates(child)
-    for path in tried:
-        try:
-            if path.is_file():
-                return path
-        except (OSError, ValueError):
-            continue
-    where = ", ".join(map(str, tried)) or "nowhere: it names none"
-    raise DiskError(f"{child} needs its parent disk, which was not found; looked for: {where}")
-
-
-def data_write_guid_of(path: Path) -> UUID:
-    """What identifies the contents of a disk; raises `CorruptDisk`, `DiskError`."""
-    with _open(path, True, ()) as disk:
-        return disk.data_write_guid
