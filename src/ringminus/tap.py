@@ -160,6 +160,23 @@ class RingPacket(Event):
 
 
 @dataclass(slots=True)
+class NetworkFrame(Event):
+    """An Ethernet frame between a network adapter and its port of a switch.
+
+    `data` begins with the destination address and has no 802.1Q tag; `tci` is the tag's control
+    information. `segment_size` above 0 says that it is a large TCP frame that stands for several,
+    `checksum` what is known of its TCP or UDP checksum (`UNKNOWN`, `VALID`, `MISSING`)."""
+
+    POINT = "frames"
+    adapter: str
+    to_guest: bool
+    data: bytes
+    tci: int | None
+    checksum: str
+    segment_size: int
+
+
+@dataclass(slots=True)
 class Violation(Event):
     """The guest broke a protocol: a message of the bus (`relid` 0) was dropped, or a channel was not opened
     or is served no more. `device` is the title of the channel's device."""
@@ -182,6 +199,7 @@ EVENTS: tuple[type[Event], ...] = (
     MmioAccess,
     BusMessage,
     RingPacket,
+    NetworkFrame,
     Violation,
 )
 E = TypeVar("E", bound=Event)
@@ -202,6 +220,7 @@ class Tap:
         self.mmio: Callable[[MmioAccess], None] | None = None
         self.bus: Callable[[BusMessage], None] | None = None
         self.packets: Callable[[RingPacket], None] | None = None
+        self.frames: Callable[[NetworkFrame], None] | None = None
         self.violations: Callable[[Violation], None] | None = None
         self.on_change: Callable[[], None] | None = None
         self._listeners: dict[str, list[Callable[[Any], None]]] = {}

@@ -59,6 +59,9 @@ class Recorder(Device):
         if self.on_drained is not None:
             self.on_drained(channel)
 
+    def gpadl_torn_down(self, channel: Channel, handle: int) -> None:
+        self.history.append(f"gpadl {handle:#x} of {channel.index} torn down")
+
     def closed(self, channel: Channel) -> None:
         self.history.append(f"closed {channel.index}")
         self.open.pop(channel.index, None)

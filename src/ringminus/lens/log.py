@@ -20,6 +20,7 @@ from ringminus.tap import (
     Interrupt,
     MmioAccess,
     MsrAccess,
+    NetworkFrame,
     PortIo,
     RingPacket,
     SynicMessage,
@@ -74,6 +75,7 @@ class Lines:
             MmioAccess: _mmio,
             BusMessage: _bus,
             RingPacket: _packet,
+            NetworkFrame: _frame,
             Violation: _violation,
         }
 
@@ -143,6 +145,14 @@ def _packet(event: RingPacket) -> str:
     what = f"{event.device} relid {event.relid} type {event.kind} id {event.transaction_id:#x}"
     ranges = f" ranges {','.join(map(str, event.ranges))}" if event.ranges else ""
     return f"packet     {where} {what}{ranges} {_payload(event.payload)}"
+
+
+def _frame(event: NetworkFrame) -> str:
+    where = "to guest" if event.to_guest else "to host"
+    tag = "" if event.tci is None else f" vlan {event.tci & 0xFFF}"
+    large = f" in segments of {event.segment_size}" if event.segment_size else ""
+    what = f"{event.adapter} {len(event.data)} bytes{tag}{large} checksum {event.checksum.lower()}"
+    return f"frame      {where} {what} {_payload(event.data)}"
 
 
 def _violation(event: Violation) -> str:

@@ -90,6 +90,7 @@ class VmBus:
             actions.Unloaded: lambda _: self.outbox.forget(),
             actions.OpenRequested: self._open,
             actions.Closed: self._close,
+            actions.GpadlTornDown: self._torn_down,
             actions.Retargeted: self._retarget,
             actions.MonitorPages: lambda action: self._monitor.set_page(action.child_to_parent),
             actions.Released: self._release,
@@ -268,6 +269,11 @@ class VmBus:
 
     def _close(self, action: actions.Closed) -> None:
         self._drop(self._slots[action.offer])
+
+    def _torn_down(self, action: actions.GpadlTornDown) -> None:
+        slot = self._slots.get(action.offer)
+        if slot is not None and slot.channel is not None and slot.channel.alive:
+            slot.device.gpadl_torn_down(slot.channel, action.handle)
 
     def _drop(self, slot: Slot) -> None:
         channel, request = slot.channel, slot.request

@@ -173,6 +173,10 @@ class Device:
     def drained(self, channel: Channel) -> None:
         """All packets that were there have been handed over; the guest will be signalled now if needed."""
 
+    def gpadl_torn_down(self, channel: Channel, handle: int) -> None:
+        """The guest takes back a GPADL that it made on this open channel: memory that it names may not be
+        touched any more after this returns. (After `closed` no GPADL may be touched anyway.)"""
+
     def closed(self, channel: Channel) -> None:
         """The channel is gone: by the guest, by a reset of the bus, or by a failure. Nothing may be sent,
         and memory that the guest named on it may not be touched any more after this returns."""

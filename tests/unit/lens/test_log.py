@@ -17,6 +17,7 @@ from ringminus.tap import (
     Interrupt,
     MmioAccess,
     MsrAccess,
+    NetworkFrame,
     PortIo,
     RingPacket,
     SynicMessage,
@@ -67,6 +68,14 @@ LINES = [
     (
         RingPacket(0, 0, 3, "SCSI 0", False, 9, 42, b"\xaa", (512, 4096)),
         "packet to host SCSI 0 relid 3 type 9 id 0x2a ranges 512,4096 aa",
+    ),
+    (
+        NetworkFrame(0, 0, "NIC 0", True, b"\xbb" * 60, 0x2005, "VALID", 1448),
+        f"frame to guest NIC 0 60 bytes vlan 5 in segments of 1448 checksum valid {'bb' * 32}...",
+    ),
+    (
+        NetworkFrame(0, 0, "NIC 0", False, b"\xcc", None, "MISSING", 0),
+        "frame to host NIC 0 1 bytes checksum missing cc",
     ),
     (Violation(0, 0, 3, "Echo", "a packet of type 0"), "violation Echo relid 3: a packet of type 0"),
     (Violation(0, 0, 0, "VMBus", "message refused: short"), "violation VMBus: message refused: short"),

@@ -70,6 +70,18 @@ def test_a_channel_opens_again_on_other_memory(bed: Bed) -> None:
     assert (slot.opened, slot.failed, slot.counters().packets_in) == (3, 0, 3)
 
 
+def test_a_device_hears_when_the_guest_takes_back_memory_of_an_open_channel(bed: Bed) -> None:
+    channel = bed.open()
+    handle, status = bed.driver.establish_gpadl(channel.relid, [(PAGE_SIZE, 0, [300])])
+    assert status == 0 and bed.device.channel.gpadl(handle)
+    bed.driver.teardown_gpadl(channel.relid, handle)
+    assert bed.device.history == ["opened 0", f"gpadl {handle:#x} of 0 torn down"]
+    with pytest.raises(GuestError):
+        bed.device.channel.gpadl(handle)
+    channel.close()
+    assert bed.device.history[2:] == ["closed 0"]
+
+
 def test_a_device_may_refuse_and_be_asked_again(bed: Bed) -> None:
     bed.device.refuse = "not now"
     channel = GuestChannel(bed.driver, bed.offer, 4, 4)

@@ -1,0 +1,110 @@
+"""Headers of the packets in a frame: Ethernet (IEEE 802.3, 802.1Q), ARP (RFC 826), IPv4 (RFC 791), IPv6 (RFC
+8200), TCP (RFC 9293), UDP (RFC 768), ICMPv6 (RFC 4443, 4861). Names as in Linux's struct ethhdr, iphdr, ….
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Annotated
+
+from ringminus.wire import U8, U16, U32, Bytes, Struct
+
+
+class EtherType(IntEnum):
+    """`EthernetHeader.type`; below 0x600 it is a length (802.3)."""
+
+    IPV4 = 0x0800
+    ARP = 0x0806
+    VLAN = 0x8100
+    IPV6 = 0x86DD
+
+
+class IpProtocol(IntEnum):
+    """What an IP packet carries, and IPv6's extension headers."""
+
+    HOP_BY_HOP = 0
+    ICMP = 1
+    TCP = 6
+    UDP = 17
+    ROUTING = 43
+    FRAGMENT = 44
+    AUTHENTICATION = 51
+    ICMPV6 = 58
+    DESTINATION_OPTIONS = 60
+
+
+class TcpFlag(IntEnum):
+    """The low byte of `TcpHeader.offset_and_flags`."""
+
+    FIN = 0x01
+    SYN = 0x02
+    RST = 0x04
+    PSH = 0x08
+    ACK = 0x10
+    URG = 0x20
+    ECE = 0x40
+    CWR = 0x80
+
+
+class EthernetHeader(Struct, big_endian=True):
+    """ethhdr."""
+
+    destination: Annotated[bytes, Bytes(6)]
+    source: Annotated[bytes, Bytes(6)]
+    type: U16
+
+
+class VlanTag(Struct, big_endian=True):
+    """vlan_hdr: what follows the EtherType 0x8100. `tci` is priority << 13 | DEI << 12 | VLAN id."""
+
+    tci: U16
+    type: U16
+
+
+class Ipv4Header(Struct, big_endian=True):
+    """iphdr, before its options; the low four bits of `version_and_length` count words of 4 bytes.
+    `fragment` is flags << 13 | offset in units of 8 bytes."""
+
+    version_and_length: U8
+    tos: U8 = 0
+    total_length: U16
+    id: U16 = 0
+    fragment: U16 = 0
+    ttl: U8 = 64
+    protocol: U8
+    checksum: U16 = 0
+    source: Annotated[bytes, Bytes(4)]
+    destination: Annotated[bytes, Bytes(4)]
+
+
+class Ipv6Header(Struct, big_endian=True):
+    """ipv6hdr; `payload_length` counts what follows it."""
+
+    version_class_flow: U32
+    payload_length: U16
+    next_header: U8
+    hop_limit: U8 = 64
+    source: Annotated[bytes, Bytes(16)]
+    destination: Annotated[bytes, Bytes(16)]
+
+
+class TcpHeader(Struct, big_endian=True):
+    """tcphdr, before its options; the high four bits of `offset_and_flags` count words of 4 bytes."""
+
+    source_port: U16
+    destination_port: U16
+    sequence: U32
+    acknowledgment: U32 = 0
+    offset_and_flags: U16
+    window: U16 = 0
+    checksum: U16 = 0
+    urgent: U16 = 0
+
+
+class UdpHeader(Struct, big_endian=True):
+    """udphdr."""
+
+    source_port: U16
+    destination_port: U16
+    length: U16
+    checksum: U16 = 0
