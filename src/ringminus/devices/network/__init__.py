@@ -1,0 +1,1 @@
+"""Synthetic network adapters (VmSynthNic.dll): NVSP, RNDIS, buffers, offloads."""
