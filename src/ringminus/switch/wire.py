@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import struct
 from enum import IntEnum
 from typing import Annotated
 
@@ -61,6 +62,14 @@ class VlanTag(Struct, big_endian=True):
     type: U16
 
 
+class Ipv4Fragment(IntEnum):
+    """Bits of `Ipv4Header.fragment`."""
+
+    DONT_FRAGMENT = 0x4000
+    MORE = 0x2000
+    OFFSET = 0x1FFF
+
+
 class Ipv4Header(Struct, big_endian=True):
     """iphdr, before its options; the low four bits of `version_and_length` count words of 4 bytes.
     `fragment` is flags << 13 | offset in units of 8 bytes."""
@@ -88,6 +97,32 @@ class Ipv6Header(Struct, big_endian=True):
     destination: Annotated[bytes, Bytes(16)]
 
 
+class Ipv6Extension(Struct, big_endian=True):
+    """ipv6_opt_hdr: how hop-by-hop options, destination options and a routing header begin. `length` counts
+    units of 8 bytes after the first; an authentication header's units of 4 after the second."""
+
+    next_header: U8
+    length: U8
+
+
+class Ipv6RoutingHeader(Struct, big_endian=True):
+    """ipv6_rt_hdr; addresses follow. With `segments_left` the packet's destination is not its last one."""
+
+    next_header: U8
+    length: U8
+    type: U8
+    segments_left: U8
+
+
+class Ipv6FragmentHeader(Struct, big_endian=True):
+    """frag_hdr; `offset` is in bytes in its high 13 bits, its lowest bit says that more fragments follow."""
+
+    next_header: U8
+    reserved: U8 = 0
+    offset: U16
+    id: U32
+
+
 class TcpHeader(Struct, big_endian=True):
     """tcphdr, before its options; the high four bits of `offset_and_flags` count words of 4 bytes."""
 
@@ -108,3 +143,12 @@ class UdpHeader(Struct, big_endian=True):
     destination_port: U16
     length: U16
     checksum: U16 = 0
+
+
+HOT_IPV4 = struct.Struct(">12xHBxHxxHxB10x")
+"""An Ethernet header's `type`, and an IPv4 header's `version_and_length`, `total_length`, `fragment` and
+`protocol`, of a frame that holds both whole."""
+HOT_IPV6 = struct.Struct(">14xBxxxHB33x")
+"""The first byte of an IPv6 header behind an Ethernet header, `payload_length` and `next_header`."""
+HOT_U16 = struct.Struct(">H")
+HOT_U32 = struct.Struct(">I")

@@ -1,0 +1,102 @@
+"""The Internet checksum (RFC 1071) of IPv4 headers, TCP and UDP.
+
+Sums are taken of little-endian words and modulo 65535, in which swapping the bytes of a word is multiplying
+it by 256. So the frame is one number, and a number's remainder is its ones' complement sum."""
+
+from __future__ import annotations
+
+from ringminus.switch import wire
+from ringminus.switch.frame import Checksum, Frame
+from ringminus.switch.headers import UNKNOWN, Headers, parse
+from ringminus.switch.wire import IpProtocol
+
+_MODULUS = 0xFFFF
+_PIECE = 2048  # bytes; larger numbers are summed in pieces, as division by a small number is the slow part
+_SWAP = 256
+_UDP = int(IpProtocol.UDP)
+_CHECKSUM_OFFSETS = {
+    int(IpProtocol.TCP): wire.TcpHeader.offset_of("checksum"),
+    _UDP: wire.UdpHeader.offset_of("checksum"),
+}
+_UDP_LENGTH = wire.UdpHeader.offset_of("length")
+_ADDRESSES = {4: wire.Ipv4Header.offset_of("source"), 6: wire.Ipv6Header.offset_of("source")}
+_ADDRESSES_END = {4: wire.Ipv4Header.SIZE, 6: wire.Ipv6Header.SIZE}
+_IPV4_CHECKSUM = wire.Ipv4Header.offset_of("checksum")
+
+
+def ones_sum(data: bytes) -> int:
+    """The sum of the data's 16-bit words modulo 65535, read little-endian; an odd byte at the end counts as
+    if a zero followed."""
+    if len(data) <= _PIECE:
+        return int.from_bytes(data, "little") % _MODULUS
+    whole = 0
+    for begin in range(0, len(data), _PIECE):
+        whole += int.from_bytes(data[begin : begin + _PIECE], "little")
+    return whole % _MODULUS
+
+
+def complete(frame: Frame) -> Frame:
+    """A frame whose checksum is right, for one whose checksum is `MISSING`; a large frame stays one. What has
+    none that could be computed (not TCP or UDP, a fragment, cut off) is as it is, and `UNKNOWN`."""
+    if frame.checksum is not Checksum.MISSING:
+        return frame
+    data = frame.data
+    headers = parse(data)
+    field = _field(headers)
+    if headers is None or field == UNKNOWN:
+        return Frame(data, frame.tci, Checksum.UNKNOWN, frame.segment_size)
+    total = _sum(data, headers)
+    if total == UNKNOWN:
+        return Frame(data, frame.tci, Checksum.UNKNOWN, frame.segment_size)
+    right = (total - int.from_bytes(data[field : field + 2], "little")) % _MODULUS
+    # the complement of 0, which is 0xFFFF, is what UDP writes; TCP has 0 for it
+    value = _MODULUS - right if headers.protocol == _UDP else -right % _MODULUS
+    rest = memoryview(data)
+    data = b"".join((rest[:field], value.to_bytes(2, "little"), rest[field + 2 :]))
+    return Frame(data, frame.tci, Checksum.VALID, frame.segment_size)
+
+
+def verify(data: bytes) -> bool | None:
+    """Whether the frame's TCP or UDP checksum is right; None if it has none, or it cannot be told from this
+    frame alone. The IPv4 header's checksum is not looked at."""
+    headers = parse(data)
+    field = _field(headers)
+    if headers is None or field == UNKNOWN:
+        return None
+    if headers.protocol == _UDP and data[field : field + 2] == b"\0\0":
+        return None if headers.version == 4 else False
+    total = _sum(data, headers)
+    return None if total == UNKNOWN else total == 0
+
+
+def ipv4_header(header: bytes | bytearray) -> int:
+    """The checksum for an IPv4 header with its options, whatever its checksum field holds now."""
+    field = header[_IPV4_CHECKSUM : _IPV4_CHECKSUM + 2]
+    return (int.from_bytes(field, "big") - int.from_bytes(header, "big")) % _MODULUS
+
+
+def _field(headers: Headers | None) -> int:
+    """Where the checksum is, `UNKNOWN` if there is none."""
+    if headers is None or headers.payload == UNKNOWN or headers.fragment:
+        return UNKNOWN
+    return headers.transport + _CHECKSUM_OFFSETS[headers.protocol]
+
+
+def _sum(data: bytes, headers: Headers) -> int:
+    """The sum of a TCP or UDP packet with its pseudo-header, 0 if its checksum is right; `UNKNOWN` for a UDP
+    length that cannot be."""
+    version, network, protocol, transport, _, end, _ = headers
+    length = end - transport
+    if protocol == _UDP:
+        (said,) = wire.HOT_U16.unpack_from(data, transport + _UDP_LENGTH)
+        if not wire.UdpHeader.SIZE <= said <= length:
+            return UNKNOWN
+        length = said
+        end = transport + said
+    addresses = network + _ADDRESSES[version]
+    addresses_end = network + _ADDRESSES_END[version]
+    if addresses_end == transport:
+        total = ones_sum(data[addresses:end])
+    else:
+        total = ones_sum(data[addresses:addresses_end]) + ones_sum(data[transport:end])
+    return (total + (protocol + length) * _SWAP) % _MODULUS
