@@ -5,22 +5,42 @@ attribute test and builds no event:
 
     if tap.msrs is not None:
         tap.msrs(MsrAccess(...))
+
+What happens while an event is dealt with is caused by it: who deals with it says so by `enter` and `leave`.
+
+    scope = tap.enter()
+    try:
+        ...
+    finally:
+        tap.leave(scope)
+    tap.msrs(MsrAccess(..., sequence=scope.sequence, cause=scope.cause))
+
+An event with a result (an exit, a hypercall, an MSR) passes when it is known, after the events that it caused
+and with a lower number than theirs.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple, TypeVar
+from uuid import UUID
 
 
 @dataclass(slots=True)
 class Event:
-    """A crossing. `time` is the partition's reference time (100 ns), `vp` the virtual processor's index."""
+    """A crossing. `time` is the partition's reference time (100 ns), `vp` the virtual processor's index.
+
+    The tap adds the rest when the event passes: `sequence` counts from 1, `cause` is the number of the event
+    while which it happened (0: none that is watched), `host_ns` the host's clock (ns since 1970)."""
 
     POINT: ClassVar[str] = ""
     time: int
     vp: int
+    sequence: int = field(default=0, kw_only=True, compare=False)
+    cause: int = field(default=0, kw_only=True, compare=False)
+    host_ns: int = field(default=0, kw_only=True, compare=False)
 
 
 @dataclass(slots=True)
@@ -146,7 +166,9 @@ class RingPacket(Event):
     """A packet taken from or put into a channel's ring.
 
     `kind` is its type (6, 7, 9, 11), `payload` what follows its headers, `ranges` the lengths of the guest
-    memory that it names; `device` is the title of the channel's device.
+    memory that it names; `device` is the title of the channel's device, `interface` its class GUID, `channel` 0
+    for the primary channel and the sub-channel's number else. A completion's cause is the packet that it
+    completes.
     """
 
     POINT = "packets"
@@ -157,6 +179,20 @@ class RingPacket(Event):
     transaction_id: int
     payload: bytes
     ranges: tuple[int, ...]
+    interface: UUID = UUID(int=0)
+    channel: int = 0
+
+
+@dataclass(slots=True)
+class GpadlChange(Event):
+    """Guest memory was lent to us for a channel, in pages of 4 KiB, or taken back (`made` is False)."""
+
+    POINT = "gpadls"
+    relid: int
+    device: str
+    handle: int
+    made: bool
+    pages: int
 
 
 @dataclass(slots=True)
@@ -198,11 +234,19 @@ EVENTS: tuple[type[Event], ...] = (
     PortIo,
     MmioAccess,
     BusMessage,
+    GpadlChange,
     RingPacket,
     NetworkFrame,
     Violation,
 )
 E = TypeVar("E", bound=Event)
+
+
+class Scope(NamedTuple):
+    """The number of an event that is being dealt with, and of its own cause."""
+
+    sequence: int
+    cause: int
 
 
 class Tap:
@@ -219,11 +263,32 @@ class Tap:
         self.ports: Callable[[PortIo], None] | None = None
         self.mmio: Callable[[MmioAccess], None] | None = None
         self.bus: Callable[[BusMessage], None] | None = None
+        self.gpadls: Callable[[GpadlChange], None] | None = None
         self.packets: Callable[[RingPacket], None] | None = None
         self.frames: Callable[[NetworkFrame], None] | None = None
         self.violations: Callable[[Violation], None] | None = None
         self.on_change: Callable[[], None] | None = None
+        self.cause = 0
+        """The number of the event that is being dealt with; 0 for none."""
+        self._sequence = 0
         self._listeners: dict[str, list[Callable[[Any], None]]] = {}
+
+    def enter(self) -> Scope:
+        """An event is dealt with from now on: its number, and what it happened in."""
+        self._sequence += 1
+        scope = Scope(self._sequence, self.cause)
+        self.cause = scope.sequence
+        return scope
+
+    def within(self, event: Event) -> Scope:
+        """The same for an event that has passed: what it leads to follows."""
+        scope = Scope(event.sequence, self.cause)
+        self.cause = event.sequence
+        return scope
+
+    def leave(self, scope: Scope) -> None:
+        """It has been dealt with."""
+        self.cause = scope.cause
 
     def listen(self, event: type[E], listener: Callable[[E], None]) -> Callable[[], None]:
         """Call `listener` with every event of that type; the result ends it."""
@@ -239,13 +304,18 @@ class Tap:
         return leave
 
     def _publish(self, point: str) -> None:
-        listeners = self._listeners[point]
+        listeners = tuple(self._listeners[point])
+        now = time.time_ns
 
-        def all_of_them(event: Any) -> None:
-            for listener in tuple(listeners):
+        def tell(event: Event) -> None:
+            if not event.sequence:
+                self._sequence += 1
+                event.sequence = self._sequence
+                event.cause = event.cause or self.cause
+            event.host_ns = now()
+            for listener in listeners:
                 listener(event)
 
-        one = listeners[0] if len(listeners) == 1 else all_of_them
-        setattr(self, point, one if listeners else None)
+        setattr(self, point, tell if listeners else None)
         if self.on_change is not None:
             self.on_change()

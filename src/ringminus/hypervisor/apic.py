@@ -350,10 +350,15 @@ class LocalApic(InterruptQueue):
     # Local sources.
 
     def _timer_expired(self, deadline: int) -> None:
-        if self._tap.timers is not None:
-            now = self.clock.reference_time()
-            self._tap.timers(TimerExpired(now, self.apic_id, "apic", deadline))
-        self.raise_vector(self._lvt[Register.LVT_TIMER] & 0xFF, "apic timer")
+        vector = self._lvt[Register.LVT_TIMER] & 0xFF
+        if self._tap.timers is None:
+            self.raise_vector(vector, "apic timer")
+            return
+        event = TimerExpired(self.clock.reference_time(), self.apic_id, "apic", deadline)
+        self._tap.timers(event)
+        scope = self._tap.within(event)
+        self.raise_vector(vector, "apic timer")
+        self._tap.leave(scope)
 
     def _error(self, error: ApicError) -> None:
         if self._esr_pending & error:

@@ -224,13 +224,16 @@ class Hypercalls:
         code = control & CODE_MASK
         name = f"{code:#x}" if entry is None else entry.call.name
         detail = "" if entry is None else self._detail(entry, control, input, output)
-        result = self._dispatch(entry, control, input, output)
+        now, scope = self._vp.partition.clock.reference_time(), self._tap.enter()
+        try:
+            result = self._dispatch(entry, control, input, output)
+        finally:
+            self._tap.leave(scope)
         if self._tap.hypercalls is not None:
             status = HvStatus(result & 0xFFFF).name
-            now = self._vp.partition.clock.reference_time()
-            self._tap.hypercalls(
-                Hypercall(now, self._vp.index, code, name, control, input, output, result, status, detail)
-            )
+            made = Hypercall(now, self._vp.index, code, name, control, input, output, result, status, detail)
+            made.sequence, made.cause = scope
+            self._tap.hypercalls(made)
         return result
 
     def _detail(self, entry: Entry, control: int, input: int, output: int) -> str:

@@ -115,9 +115,17 @@ class SyntheticTimer:
             self.config = config & ~ENABLED
         elif self._next_period(now):
             return
-        if self._tap.timers is not None:
-            self._tap.timers(TimerExpired(now, self._synic.vp_index, self.name, due))
         self.expiration = due
+        if self._tap.timers is None:
+            self._notify(config)
+            return
+        event = TimerExpired(now, self._synic.vp_index, self.name, due)
+        self._tap.timers(event)
+        scope = self._tap.within(event)
+        self._notify(config)
+        self._tap.leave(scope)
+
+    def _notify(self, config: int) -> None:
         if config & DIRECT:
             vector = config >> TimerConfig.VECTOR_SHIFT & TimerConfig.VECTOR_MASK
             if vector >= FIRST_VECTOR:

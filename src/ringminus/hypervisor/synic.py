@@ -195,8 +195,11 @@ class SynIC:
         view[slot + MessageHeader.SIZE : slot + MessageHeader.SIZE + len(payload)] = payload
         self._messages.touched(slot, MESSAGE_SIZE)
         if self._tap.messages is not None:
-            self._tell(sint, message_type, payload, True)
-        self._interrupt(sint)
+            scope = self._tap.within(self._tell(sint, message_type, payload, True))
+            self._interrupt(sint)
+            self._tap.leave(scope)
+        else:
+            self._interrupt(sint)
 
     def _take(self, sint: int) -> Posted:
         queue = self._queues[sint]
@@ -210,10 +213,12 @@ class SynIC:
         )
         return Posted(MessageType.TIMER_EXPIRED, 0, times.pack())
 
-    def _tell(self, sint: int, message_type: int, payload: bytes, delivered: bool) -> None:
+    def _tell(self, sint: int, message_type: int, payload: bytes, delivered: bool) -> SynicMessage:
+        now = self._clock.reference_time()
+        event = SynicMessage(now, self.vp_index, sint, message_type, payload, delivered)
         if self._tap.messages is not None:
-            now = self._clock.reference_time()
-            self._tap.messages(SynicMessage(now, self.vp_index, sint, message_type, payload, delivered))
+            self._tap.messages(event)
+        return event
 
     def _interrupt(self, sint: int) -> None:
         value = self._sints[sint]
@@ -239,9 +244,13 @@ class SynIC:
             view[byte] |= bit
             self._events.touched(byte, 1)
         if self._tap.signals is not None:
-            now = self._clock.reference_time()
-            self._tap.signals(EventSignal(now, self.vp_index, sint, flag, raised))
-        if raised:
+            event = EventSignal(self._clock.reference_time(), self.vp_index, sint, flag, raised)
+            self._tap.signals(event)
+            scope = self._tap.within(event)
+            if raised:
+                self._interrupt(sint)
+            self._tap.leave(scope)
+        elif raised:
             self._interrupt(sint)
         return HvStatus.SUCCESS
 

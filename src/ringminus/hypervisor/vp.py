@@ -24,7 +24,7 @@ from ringminus.hypervisor.wire import (
     VpAssistPage,
 )
 from ringminus.memory import PAGE_MASK, PAGE_SIZE
-from ringminus.tap import MmioAccess, MsrAccess, PortIo
+from ringminus.tap import MmioAccess, MsrAccess, PortIo, Scope
 
 if TYPE_CHECKING:
     from ringminus.hypervisor.partition import Partition
@@ -104,7 +104,7 @@ class VirtualProcessor:
         writer[1](value)
 
     def _observed_read(self, msr: int) -> int:
-        value, fault = 0, True
+        value, fault, scope = 0, True, self._tap.enter()
         try:
             reader = self._readers.get(msr)
             if reader is None:
@@ -112,11 +112,11 @@ class VirtualProcessor:
             value = reader()
             fault = False
         finally:
-            self._tell_msr(msr, False, value, fault)
+            self._tell_msr(scope, msr, False, value, fault)
         return value
 
     def _observed_write(self, msr: int, value: int) -> None:
-        fault = True
+        fault, scope = True, self._tap.enter()
         try:
             writer = self._writers.get(msr)
             if writer is None or value & writer[0]:
@@ -124,12 +124,15 @@ class VirtualProcessor:
             writer[1](value)
             fault = False
         finally:
-            self._tell_msr(msr, True, value, fault)
+            self._tell_msr(scope, msr, True, value, fault)
 
-    def _tell_msr(self, msr: int, write: bool, value: int, fault: bool) -> None:
+    def _tell_msr(self, scope: Scope, msr: int, write: bool, value: int, fault: bool) -> None:
+        self._tap.leave(scope)
         if self._tap.msrs is not None:
             now, name = self._clock.reference_time(), msrs.name_of(msr)
-            self._tap.msrs(MsrAccess(now, self.index, msr, name, write, value, fault))
+            access = MsrAccess(now, self.index, msr, name, write, value, fault)
+            access.sequence, access.cause = scope
+            self._tap.msrs(access)
 
     def hypercall(self, control: int, input: int, output: int) -> int:
         """VMCALL or VMMCALL; #UD outside 64-bit kernel code."""

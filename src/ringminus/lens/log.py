@@ -16,6 +16,7 @@ from ringminus.tap import (
     BusMessage,
     Event,
     EventSignal,
+    GpadlChange,
     Hypercall,
     Interrupt,
     MmioAccess,
@@ -74,6 +75,7 @@ class Lines:
             PortIo: _port,
             MmioAccess: _mmio,
             BusMessage: _bus,
+            GpadlChange: _gpadl,
             RingPacket: _packet,
             NetworkFrame: _frame,
             Violation: _violation,
@@ -138,6 +140,11 @@ def _bus(event: BusMessage) -> str:
     return (
         f"bus        {'to guest' if event.to_guest else 'to host'} {event.name} {_payload(event.payload[8:])}"
     )
+
+
+def _gpadl(event: GpadlChange) -> str:
+    what = "lent" if event.made else "taken back"
+    return f"gpadl      {event.handle:#x} of {event.device} relid {event.relid} {what}, {event.pages} pages"
 
 
 def _packet(event: RingPacket) -> str:

@@ -78,12 +78,13 @@ class DeviceServices:
         self.timers = partition.timers
         self.tap = partition.tap
         self._threads = threads
-        self._running: dict[Future[Any], Callable[[Any], None]] = {}
+        # with each piece of work, the event that asked for it
+        self._running: dict[Future[Any], tuple[Callable[[Any], None], int]] = {}
 
     def run(self, work: Callable[[], T], done: Callable[[T | Exception], None]) -> None:
         """Do `work` on a host thread, then `done(result or exception)` on the machine's."""
         if self._threads.has_loop:
-            self._running[self._threads.submit(self, work)] = done
+            self._running[self._threads.submit(self, work)] = done, self.tap.cause
             return
         try:
             result: T | Exception = work()
@@ -93,8 +94,11 @@ class DeviceServices:
 
     def finish(self, future: Future[Any]) -> None:
         """Hand a result over, unless `drain` has done so."""
-        done = self._running.pop(future, None)
-        if done is not None:
+        done, cause = self._running.pop(future, (None, 0))
+        if done is None:
+            return
+        self.tap.cause, before = cause, self.tap.cause
+        try:
             error = future.exception()
             if error is None:
                 done(future.result())
@@ -102,6 +106,8 @@ class DeviceServices:
                 done(error)
             else:
                 raise error
+        finally:
+            self.tap.cause = before
 
     def drain(self) -> None:
         """Wait until no work of this device runs any more; each `done` has been called then."""

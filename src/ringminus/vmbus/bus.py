@@ -11,14 +11,14 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from ringminus.errors import GuestError
 from ringminus.hypervisor.partition import Partition
 from ringminus.hypervisor.ports import EventPort, MessagePort
 from ringminus.hypervisor.status import HvStatus
 from ringminus.memory import PAGE_SIZE
-from ringminus.tap import BusMessage, Violation
+from ringminus.tap import BusMessage, GpadlChange, Scope, Violation
 from ringminus.vmbus.channel import Counters, OpenChannel
 from ringminus.vmbus.control import actions
 from ringminus.vmbus.control.actions import Action, OpenRequest
@@ -64,6 +64,13 @@ class Slot:
         return total
 
 
+class Loan(NamedTuple):
+    """Whose GPADL it is, for who watches, and how many pages it has."""
+
+    relid: int
+    pages: int
+
+
 class VmBus:
     """The guest's side posts to connections 1 and 4; ours answers with SynIC messages.
 
@@ -82,6 +89,7 @@ class VmBus:
         self.last_version = 0
         self.holding: set[OpenChannel] = set()
         self._slots: dict[int, Slot] = {}
+        self._loans: dict[tuple[int, int], Loan] = {}
         self.outbox = Outbox(partition, self._message_target, partial(self._tell, to_guest=True))
         self._monitor = Monitor(partition.memory, partition.timers, partition.clock)
         self._handlers: dict[type[Action], Callable[[Any], list[Action] | None]] = {
@@ -90,6 +98,7 @@ class VmBus:
             actions.Unloaded: lambda _: self.outbox.forget(),
             actions.OpenRequested: self._open,
             actions.Closed: self._close,
+            actions.GpadlCreated: self._lent,
             actions.GpadlTornDown: self._torn_down,
             actions.Retargeted: self._retarget,
             actions.MonitorPages: lambda action: self._monitor.set_page(action.child_to_parent),
@@ -156,18 +165,29 @@ class VmBus:
     def _receive(self, connection: int, message_type: int, payload: bytes) -> HvStatus:
         if self.outbox.full:
             return HvStatus.INSUFFICIENT_BUFFERS  # the guest has to wait, too
+        tap = self._partition.tap
+        scope = None
+        if tap.bus is not None and message_type == VMBUS_MESSAGE_TYPE:
+            scope = tap.enter()
+        try:
+            self._take(connection, message_type, payload, scope)
+        finally:
+            if scope is not None:
+                tap.leave(scope)
+        return HvStatus.SUCCESS
+
+    def _take(self, connection: int, message_type: int, payload: bytes, scope: Scope | None) -> None:
         try:
             if message_type != VMBUS_MESSAGE_TYPE:
                 raise GuestError(f"message type {message_type} is not the bus's")
-            if self._partition.tap.bus is not None:
-                self._tell(payload, to_guest=False)
+            if scope is not None:
+                self._tell(scope, payload, to_guest=False)
             made = self.control.receive(payload, connection)
         except GuestError as error:
             self.refused[type(error).__name__] += 1
             self._tell_violation("VMBus", 0, f"message refused: {error}")
-            return HvStatus.SUCCESS
+            return
         self._act(made)
-        return HvStatus.SUCCESS
 
     def _act(self, made: list[Action]) -> None:
         waiting = deque(made)
@@ -180,13 +200,15 @@ class VmBus:
     def _message_target(self) -> actions.MessageTarget:
         return actions.MessageTarget(self.control.target_vp, self.control.message_sint)
 
-    def _tell(self, payload: bytes, *, to_guest: bool) -> None:
+    def _tell(self, scope: Scope, payload: bytes, *, to_guest: bool) -> None:
         tap = self._partition.tap
         if tap.bus is not None and len(payload) >= MessageHeader.SIZE:
             number = MessageHeader.unpack(payload).msgtype
             name = MESSAGES[number].name if number in MESSAGES else f"{number:#x}"
             now = self._partition.clock.reference_time()
-            tap.bus(BusMessage(now, self.control.target_vp, to_guest, name, payload))
+            message = BusMessage(now, self.control.target_vp, to_guest, name, payload)
+            message.sequence, message.cause = scope
+            tap.bus(message)
 
     def _tell_violation(self, device: str, relid: int, reason: str) -> None:
         log.info("%s: channel %d: %s", device, relid, reason)
@@ -270,10 +292,23 @@ class VmBus:
     def _close(self, action: actions.Closed) -> None:
         self._drop(self._slots[action.offer])
 
+    def _lent(self, action: actions.GpadlCreated) -> None:
+        pages = sum(len(one.pfns) for one in self._ranges(action.offer, action.handle))
+        loan = self._loans[action.offer, action.handle] = Loan(self.control.relid(action.offer), pages)
+        self._tell_gpadl(action.offer, action.handle, loan, made=True)
+
     def _torn_down(self, action: actions.GpadlTornDown) -> None:
+        loan = self._loans.pop((action.offer, action.handle), Loan(0, 0))
+        self._tell_gpadl(action.offer, action.handle, loan, made=False)
         slot = self._slots.get(action.offer)
         if slot is not None and slot.channel is not None and slot.channel.alive:
             slot.device.gpadl_torn_down(slot.channel, action.handle)
+
+    def _tell_gpadl(self, offer: int, handle: int, loan: Loan, *, made: bool) -> None:
+        tap, slot = self._partition.tap, self._slots.get(offer)
+        if tap.gpadls is not None and slot is not None:
+            now, vp = self._partition.clock.reference_time(), self.control.target_vp
+            tap.gpadls(GpadlChange(now, vp, loan.relid, slot.device.title, handle, made, loan.pages))
 
     def _drop(self, slot: Slot) -> None:
         channel, request = slot.channel, slot.request

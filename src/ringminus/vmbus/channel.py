@@ -95,6 +95,9 @@ class OpenChannel:
         self._now = now
         self._interrupt = interrupt
         self._failed = failed
+        # while somebody listens: which event a completion belongs to, and what a signal tells of
+        self._causes: dict[int, int] = {}
+        self._last_told: RingPacket | None = None
         self._backlog: deque[Waiting] = deque()
         self._owed = 0
         self._held = False  # whether that many answers are owed that no more packets are taken
@@ -161,19 +164,32 @@ class OpenChannel:
             taken = True
             counters.packets_in += 1
             counters.bytes_in += len(packet.payload)
+            if packet.wants_completion and packet.kind != COMPLETION:
+                self._owed += 1
             if self._tap.packets is not None:
-                self._tell(False, packet.kind, packet.transaction_id, bytes(packet.payload), packet)
-            if packet.kind == COMPLETION:
+                self._hand_over_observed(packet)
+            elif packet.kind == COMPLETION:
                 device.completion(self, packet.transaction_id, packet.payload)
             else:
-                if packet.wants_completion:
-                    self._owed += 1
                 device.packet(self, packet)
             if incoming.unpublished() > self._publish_at and incoming.publish():
                 self._signal()
         self._held = self._owed >= OWED_LIMIT
         if taken and self._alive:
             device.drained(self)
+
+    def _hand_over_observed(self, packet: Packet) -> None:
+        event = self._tell(False, packet.kind, packet.transaction_id, bytes(packet.payload), packet)
+        scope = self._tap.within(event)
+        try:
+            if packet.kind == COMPLETION:
+                self.device.completion(self, packet.transaction_id, packet.payload)
+            else:
+                if packet.wants_completion:
+                    self._causes[packet.transaction_id] = event.sequence
+                self.device.packet(self, packet)
+        finally:
+            self._tap.leave(scope)
 
     # ------------------------------------------------------------ to the guest
 
@@ -288,7 +304,13 @@ class OpenChannel:
             self._moderation.told()
         self._holding.discard(self)
         self.counters.signals_out += 1
+        if self._last_told is None:
+            self._interrupt()
+            return
+        scope = self._tap.within(self._last_told)
+        self._last_told = None
         self._interrupt()
+        self._tap.leave(scope)
 
     def guest_left(self, halted: bool) -> None:
         """The guest is not running any more: what was held back goes out."""
@@ -326,22 +348,27 @@ class OpenChannel:
 
     def _tell(
         self, to_guest: bool, kind: int, transaction_id: int, payload: bytes, packet: Packet | None = None
-    ) -> None:
+    ) -> RingPacket:
+        event = RingPacket(
+            self._now(),
+            0,
+            self.relid,
+            self.device.title,
+            to_guest,
+            kind,
+            transaction_id,
+            payload,
+            () if packet is None else tuple(r.byte_count for r in packet.ranges),
+            self.device.interface,
+            self.index,
+        )
+        if to_guest:
+            self._last_told = event
+            if kind == COMPLETION:
+                event.cause = self._causes.pop(transaction_id, 0)
         if self._tap.packets is not None:
-            ranges = () if packet is None else tuple(r.byte_count for r in packet.ranges)
-            self._tap.packets(
-                RingPacket(
-                    self._now(),
-                    0,
-                    self.relid,
-                    self.device.title,
-                    to_guest,
-                    kind,
-                    transaction_id,
-                    payload,
-                    ranges,
-                )
-            )
+            self._tap.packets(event)
+        return event
 
     def save(self) -> dict[str, Any]:
         """What is not in guest memory, as plain data."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from ringminus.hypervisor.partition import Partition
 from ringminus.hypervisor.status import HvStatus
+from ringminus.tap import Scope
 from ringminus.vmbus.control.actions import MessageTarget, Send
 from ringminus.vmbus.wire import VMBUS_MESSAGE_TYPE
 
@@ -21,11 +22,11 @@ RETRY_AFTER = 10_000
 
 class Outbox:
     """Posts in order; the SynIC's own queue holds only so much. What it will not have at all is counted in
-    `lost`, by the status that says why. `sent` is told what went out, `target` where messages go that say
+    `lost`, by the status that says why. `sent` is told what went out, and the scope in which it did, `target` where messages go that say
     nothing of it."""
 
     def __init__(
-        self, partition: Partition, target: Callable[[], MessageTarget], sent: Callable[[bytes], None]
+        self, partition: Partition, target: Callable[[], MessageTarget], sent: Callable[[Scope, bytes], None]
     ) -> None:
         self._partition = partition
         self._target = target
@@ -56,13 +57,15 @@ class Outbox:
         while self._waiting:
             payload, target = self._waiting[0].payload, self._waiting[0].target or self._target()
             synic = vps[min(target.vp, len(vps) - 1)].synic
+            scope = self._partition.tap.enter()
             status = synic.post_message(target.sint, VMBUS_MESSAGE_TYPE, payload)
+            self._partition.tap.leave(scope)
             if status is HvStatus.INSUFFICIENT_BUFFERS:
                 self._retry.arm(self._partition.clock.reference_time() + RETRY_AFTER)
                 return
             self._waiting.popleft()
             if status is HvStatus.SUCCESS:
-                self._sent(payload)
+                self._sent(scope, payload)
             else:
                 # the guest chooses how often this happens, so it is no warning
                 self.lost[status.name] += 1

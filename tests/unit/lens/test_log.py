@@ -13,6 +13,7 @@ from ringminus.tap import (
     BusMessage,
     Event,
     EventSignal,
+    GpadlChange,
     Hypercall,
     Interrupt,
     MmioAccess,
@@ -61,6 +62,8 @@ LINES = [
     (MmioAccess(0, 0, 0xFEE00000, 8, True, 1), "store gpa 0xfee00000 0x0000000000000001"),
     (BusMessage(0, 0, False, "OPEN_CHANNEL", bytes(8) + b"\1\2"), "bus to host OPEN_CHANNEL 0102"),
     (BusMessage(0, 0, True, "OFFER_CHANNEL", bytes(41)), f"bus to guest OFFER_CHANNEL {'00' * 32}..."),
+    (GpadlChange(0, 0, 3, "SCSI", 0xE1E10, True, 64), "gpadl 0xe1e10 of SCSI relid 3 lent, 64 pages"),
+    (GpadlChange(0, 0, 3, "NIC", 0x21, False, 1), "gpadl 0x21 of NIC relid 3 taken back, 1 pages"),
     (
         RingPacket(0, 0, 3, "SCSI", True, 11, 42, b"\xaa", ()),
         "packet to guest SCSI relid 3 type 11 id 0x2a aa",

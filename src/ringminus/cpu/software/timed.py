@@ -48,14 +48,17 @@ def _timed(
     now = time.perf_counter_ns
 
     def answer(*arguments: int) -> Any:
-        rip = processor.rip
+        rip, entered, scope = processor.rip, clock.reference_time(), tap.enter()
         started = now()
         try:
             return method(*arguments)
         finally:
             spent = now() - started
+            tap.leave(scope)
             if tap.exits is not None:
                 detail = arguments[argument] if argument is not None else 0
-                tap.exits(VmExit(clock.reference_time(), processor.index, reason, rip, detail, spent))
+                exited = VmExit(entered, processor.index, reason, rip, detail, spent)
+                exited.sequence, exited.cause = scope
+                tap.exits(exited)
 
     return answer

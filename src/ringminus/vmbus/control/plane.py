@@ -134,6 +134,11 @@ class ControlPlane:
             raise VmBusError(Refusal.UNKNOWN_GPADL, f"the channel has no GPADL {handle:#x}")
         return gpadl
 
+    def relid(self, key: OfferKey) -> int:
+        """What the guest calls a channel; 0 when it does not know it."""
+        channel = self._core.channels.get(key)
+        return (channel.relid or 0) if channel is not None else 0
+
     def open_request(self, key: OfferKey) -> OpenRequest | None:
         """How the guest opened a channel, while it is open or opening."""
         channel = self._core.channels.get(key)
