@@ -28,6 +28,9 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 from uuid import UUID
 
 
+NO_INTERFACE = UUID(int=0)
+
+
 @dataclass(slots=True)
 class Event:
     """A crossing. `time` is the partition's reference time (100 ns), `vp` the virtual processor's index.
@@ -166,9 +169,9 @@ class RingPacket(Event):
     """A packet taken from or put into a channel's ring.
 
     `kind` is its type (6, 7, 9, 11), `payload` what follows its headers, `ranges` the lengths of the guest
-    memory that it names; `device` is the title of the channel's device, `interface` its class GUID, `channel` 0
-    for the primary channel and the sub-channel's number else. A completion's cause is the packet that it
-    completes.
+    memory that it names; `device` is the title of the channel's device, `interface` its class GUID,
+    `channel` 0 for the primary channel and the sub-channel's number else. A completion's cause is the packet
+    that it completes.
     """
 
     POINT = "packets"
@@ -179,7 +182,7 @@ class RingPacket(Event):
     transaction_id: int
     payload: bytes
     ranges: tuple[int, ...]
-    interface: UUID = UUID(int=0)
+    interface: UUID = NO_INTERFACE
     channel: int = 0
 
 

@@ -22,8 +22,8 @@ RETRY_AFTER = 10_000
 
 class Outbox:
     """Posts in order; the SynIC's own queue holds only so much. What it will not have at all is counted in
-    `lost`, by the status that says why. `sent` is told what went out, and the scope in which it did, `target` where messages go that say
-    nothing of it."""
+    `lost`, by the status that says why. `sent` is told what went out, and the scope in which it did,
+    `target` where messages go that say nothing of it."""
 
     def __init__(
         self, partition: Partition, target: Callable[[], MessageTarget], sent: Callable[[Scope, bytes], None]
