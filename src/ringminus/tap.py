@@ -27,7 +27,6 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, TypeVar
 from uuid import UUID
 
-
 NO_INTERFACE = UUID(int=0)
 
 
