@@ -32,12 +32,14 @@ NO_INTERFACE = UUID(int=0)
 
 @dataclass(slots=True)
 class Event:
-    """A crossing. `time` is the partition's reference time (100 ns), `vp` the virtual processor's index.
+    """A crossing. `POINT` is where it passes, `NAME` what one such event is called. `time` is the
+    partition's reference time (100 ns), `vp` the virtual processor's index.
 
     The tap adds the rest when the event passes: `sequence` counts from 1, `cause` is the number of the event
     while which it happened (0: none that is watched), `host_ns` the host's clock (ns since 1970)."""
 
     POINT: ClassVar[str] = ""
+    NAME: ClassVar[str] = ""
     time: int
     vp: int
     sequence: int = field(default=0, kw_only=True, compare=False)
@@ -55,6 +57,7 @@ class VmExit(Event):
     """
 
     POINT = "exits"
+    NAME = "exit"
     reason: str
     rip: int
     detail: int
@@ -66,6 +69,7 @@ class MsrAccess(Event):
     """RDMSR or WRMSR that was intercepted; `fault` tells that the guest was given #GP."""
 
     POINT = "msrs"
+    NAME = "msr"
     msr: int
     name: str
     write: bool
@@ -81,6 +85,7 @@ class Hypercall(Event):
     """
 
     POINT = "hypercalls"
+    NAME = "hypercall"
     code: int
     name: str
     control: int
@@ -97,6 +102,7 @@ class SynicMessage(Event):
     had to wait in the queue."""
 
     POINT = "messages"
+    NAME = "message"
     sint: int
     message_type: int
     payload: bytes
@@ -108,6 +114,7 @@ class EventSignal(Event):
     """An event flag for a SINT was signalled; `raised` is False when the flag was set already."""
 
     POINT = "signals"
+    NAME = "signal"
     sint: int
     flag: int
     raised: bool
@@ -118,6 +125,7 @@ class Interrupt(Event):
     """An interrupt vector was requested on a virtual processor; `source` names who asked."""
 
     POINT = "interrupts"
+    NAME = "interrupt"
     vector: int
     source: str
 
@@ -127,6 +135,7 @@ class TimerExpired(Event):
     """A timer fired: `timer` is its name, `deadline` when it was due (100 ns)."""
 
     POINT = "timers"
+    NAME = "timer"
     timer: str
     deadline: int
 
@@ -136,6 +145,7 @@ class PortIo(Event):
     """An access to an I/O port, `size` in bytes."""
 
     POINT = "ports"
+    NAME = "port"
     port: int
     size: int
     write: bool
@@ -147,6 +157,7 @@ class MmioAccess(Event):
     """An access to guest-physical memory that is no RAM, `size` in bytes."""
 
     POINT = "mmio"
+    NAME = "mmio"
     gpa: int
     size: int
     write: bool
@@ -158,6 +169,7 @@ class BusMessage(Event):
     """A VMBus control message; `name` as in the table of messages, `to_guest` its direction."""
 
     POINT = "bus"
+    NAME = "vmbus"
     to_guest: bool
     name: str
     payload: bytes
@@ -174,6 +186,7 @@ class RingPacket(Event):
     """
 
     POINT = "packets"
+    NAME = "packet"
     relid: int
     device: str
     to_guest: bool
@@ -190,6 +203,7 @@ class GpadlChange(Event):
     """Guest memory was lent to us for a channel, in pages of 4 KiB, or taken back (`made` is False)."""
 
     POINT = "gpadls"
+    NAME = "gpadl"
     relid: int
     device: str
     handle: int
@@ -206,6 +220,7 @@ class NetworkFrame(Event):
     `checksum` what is known of its TCP or UDP checksum (`UNKNOWN`, `VALID`, `MISSING`)."""
 
     POINT = "frames"
+    NAME = "frame"
     adapter: str
     to_guest: bool
     data: bytes
@@ -220,6 +235,7 @@ class Violation(Event):
     or is served no more. `device` is the title of the channel's device."""
 
     POINT = "violations"
+    NAME = "violation"
     relid: int
     device: str
     reason: str
