@@ -66,7 +66,7 @@ class Value(NamedTuple):
     name, "" if it has none."""
 
     name: str
-    value: int | bytes | tuple[int, ...]
+    value: int | str | bytes | tuple[int, ...]
     offset: int
     size: int
     label: str = ""
@@ -84,7 +84,7 @@ class Layer:
     inner: list[Layer] = field(default_factory=list)
     missing: int = 0
 
-    def get(self, name: str) -> int | bytes | tuple[int, ...] | None:
+    def get(self, name: str) -> int | str | bytes | tuple[int, ...] | None:
         """A field's value."""
         return next((one.value for one in self.values if one.name == name), None)
 

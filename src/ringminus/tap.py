@@ -81,7 +81,8 @@ class MsrAccess(Event):
 class Hypercall(Event):
     """A hypercall and its answer. `control`, `input`, `output` are RCX, RDX and R8; `result` is RAX.
 
-    `detail` holds the decoded input where the call is known, `status` the name of the result's status.
+    `detail` holds the decoded input header where the call is known, `status` the name of the result's status,
+    `block` the input's bytes, of memory or registers, as far as they could be read.
     """
 
     POINT = "hypercalls"
@@ -94,6 +95,7 @@ class Hypercall(Event):
     result: int
     status: str
     detail: str
+    block: bytes = b""
 
 
 @dataclass(slots=True)
@@ -169,7 +171,7 @@ class BusMessage(Event):
     """A VMBus control message; `name` as in the table of messages, `to_guest` its direction."""
 
     POINT = "bus"
-    NAME = "vmbus"
+    NAME = "bus"
     to_guest: bool
     name: str
     payload: bytes
@@ -209,6 +211,22 @@ class GpadlChange(Event):
     handle: int
     made: bool
     pages: int
+
+
+@dataclass(slots=True)
+class DeviceMessage(Event):
+    """A message of a device's that is not in a ring's packet, but in memory that a packet names: RNDIS.
+
+    `protocol` is the name of its declaration; `payload` may leave out bulk data at its end, of `size` bytes
+    in all."""
+
+    POINT = "device"
+    NAME = "device"
+    device: str
+    protocol: str
+    to_guest: bool
+    payload: bytes
+    size: int
 
 
 @dataclass(slots=True)
@@ -254,6 +272,7 @@ EVENTS: tuple[type[Event], ...] = (
     BusMessage,
     GpadlChange,
     RingPacket,
+    DeviceMessage,
     NetworkFrame,
     Violation,
 )
@@ -283,6 +302,7 @@ class Tap:
         self.bus: Callable[[BusMessage], None] | None = None
         self.gpadls: Callable[[GpadlChange], None] | None = None
         self.packets: Callable[[RingPacket], None] | None = None
+        self.device: Callable[[DeviceMessage], None] | None = None
         self.frames: Callable[[NetworkFrame], None] | None = None
         self.violations: Callable[[Violation], None] | None = None
         self.on_change: Callable[[], None] | None = None

@@ -223,7 +223,7 @@ class Hypercalls:
     def _observed(self, entry: Entry | None, control: int, input: int, output: int) -> int:
         code = control & CODE_MASK
         name = f"{code:#x}" if entry is None else entry.call.name
-        detail = "" if entry is None else self._detail(entry, control, input, output)
+        block = b"" if entry is None else self._input_block(entry, control, input, output)
         now, scope = self._vp.partition.clock.reference_time(), self._tap.enter()
         try:
             result = self._dispatch(entry, control, input, output)
@@ -231,21 +231,31 @@ class Hypercalls:
             self._tap.leave(scope)
         if self._tap.hypercalls is not None:
             status = HvStatus(result & 0xFFFF).name
-            made = Hypercall(now, self._vp.index, code, name, control, input, output, result, status, detail)
+            detail = "" if entry is None else _detail(entry, block)
+            made = Hypercall(
+                now, self._vp.index, code, name, control, input, output, result, status, detail, block
+            )
             made.sequence, made.cause = scope
             self._tap.hypercalls(made)
         return result
 
-    def _detail(self, entry: Entry, control: int, input: int, output: int) -> str:
-        """The decoded header, where it can be read."""
-        header, size = entry.call.header, entry.header_size
-        if header is None:
-            return ""
+    def _input_block(self, entry: Entry, control: int, input: int, output: int) -> bytes:
+        """The header and the list of a call's input, as far as they can be read."""
+        count = control >> Control.REP_COUNT_SHIFT & Control.REP_COUNT_MASK
+        variable = 8 * (control >> Control.VARIABLE_HEADER_SHIFT & Control.VARIABLE_HEADER_MASK)
+        size = entry.header_size + variable + count * entry.element_size
         if control & FAST:
             if size > FAST_INPUT_SIZE and (not self._xmm_input or size > XMM_INPUT_SIZE):
-                return ""
-            return repr(header.unpack(self._registers(size, input, output)))
-        return repr(header.unpack(self._memory.read(input, size))) if self._memory.is_ram(input, size) else ""
+                return b""
+            return self._registers(size, input, output)
+        size = min(size, PAGE_SIZE - (input & PAGE_MASK))
+        return self._memory.read(input, size) if self._memory.is_ram(input, size) else b""
+
+
+def _detail(entry: Entry, block: bytes) -> str:
+    """The decoded header, where it could be read."""
+    header = entry.call.header
+    return repr(header.unpack(block)) if header is not None and len(block) >= header.SIZE else ""
 
 
 def _block_end(input_size: int) -> int:

@@ -14,6 +14,7 @@ from ringminus.errors import ConfigError, HostError
 from ringminus.tap import (
     EVENTS,
     BusMessage,
+    DeviceMessage,
     Event,
     EventSignal,
     GpadlChange,
@@ -77,6 +78,7 @@ class Lines:
             BusMessage: _bus,
             GpadlChange: _gpadl,
             RingPacket: _packet,
+            DeviceMessage: _device,
             NetworkFrame: _frame,
             Violation: _violation,
         }
@@ -152,6 +154,11 @@ def _packet(event: RingPacket) -> str:
     what = f"{event.device} relid {event.relid} type {event.kind} id {event.transaction_id:#x}"
     ranges = f" ranges {','.join(map(str, event.ranges))}" if event.ranges else ""
     return f"packet     {where} {what}{ranges} {_payload(event.payload)}"
+
+
+def _device(event: DeviceMessage) -> str:
+    where = "to guest" if event.to_guest else "to host"
+    return f"device     {where} {event.device} {event.protocol} {event.size} bytes {_payload(event.payload)}"
 
 
 def _frame(event: NetworkFrame) -> str:

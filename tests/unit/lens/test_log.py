@@ -11,6 +11,7 @@ from ringminus.lens.log import EventLog, Lines, Names, parse_points
 from ringminus.tap import (
     EVENTS,
     BusMessage,
+    DeviceMessage,
     Event,
     EventSignal,
     GpadlChange,
@@ -72,6 +73,7 @@ LINES = [
         RingPacket(0, 0, 3, "SCSI 0", False, 9, 42, b"\xaa", (512, 4096)),
         "packet to host SCSI 0 relid 3 type 9 id 0x2a ranges 512,4096 aa",
     ),
+    (DeviceMessage(0, 0, "NIC", "rndis", True, b"\xdd", 70), "device to guest NIC rndis 70 bytes dd"),
     (
         NetworkFrame(0, 0, "NIC 0", True, b"\xbb" * 60, 0x2005, "VALID", 1448),
         f"frame to guest NIC 0 60 bytes vlan 5 in segments of 1448 checksum valid {'bb' * 32}...",
