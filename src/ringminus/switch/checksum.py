@@ -5,13 +5,18 @@ it by 256. So the frame is one number, and a number's remainder is its ones' com
 
 from __future__ import annotations
 
+import ctypes
+import sys
+from collections.abc import Callable
+from functools import cache
+
 from ringminus.switch import wire
 from ringminus.switch.frame import Checksum, Frame
 from ringminus.switch.headers import UNKNOWN, Headers, parse
 from ringminus.switch.wire import IpProtocol
 
 _MODULUS = 0xFFFF
-_PIECE = 2048  # bytes; larger numbers are summed in pieces, as division by a small number is the slow part
+_PIECE = 1024  # bytes; for what is not larger, a division in Python is the fastest
 _SWAP = 256
 _UDP = int(IpProtocol.UDP)
 _CHECKSUM_OFFSETS = {
@@ -29,6 +34,34 @@ def ones_sum(data: bytes) -> int:
     if a zero followed."""
     if len(data) <= _PIECE:
         return int.from_bytes(data, "little") % _MODULUS
+    return _large_sum()(data)
+
+
+@cache
+def _large_sum() -> Callable[[bytes], int]:
+    """Ten times as fast for a large frame where libgmp is, which Debian's and Fedora's coreutils need."""
+    try:
+        gmp = ctypes.CDLL("libgmp.so.10")
+        limb = ctypes.c_int.in_dll(gmp, "__gmp_bits_per_limb").value // 8
+        mod_1 = gmp.__gmpn_mod_1
+    except (OSError, ValueError, AttributeError):
+        return sum_in_pieces
+    if sys.byteorder != "little" or limb != ctypes.sizeof(ctypes.c_ulong):
+        return sum_in_pieces
+    mod_1.argtypes = (ctypes.c_char_p, ctypes.c_long, ctypes.c_ulong)
+    mod_1.restype = ctypes.c_ulong
+
+    def by_gmp(data: bytes) -> int:
+        limbs, rest = divmod(len(data), limb)
+        if not rest:
+            return int(mod_1(data, limbs, _MODULUS))
+        return int(mod_1(data, limbs, _MODULUS) + int.from_bytes(data[-rest:], "little")) % _MODULUS
+
+    return by_gmp
+
+
+def sum_in_pieces(data: bytes) -> int:
+    """`ones_sum` in Python alone: a division takes longer the larger a number is, an addition hardly does."""
     whole = 0
     for begin in range(0, len(data), _PIECE):
         whole += int.from_bytes(data[begin : begin + _PIECE], "little")
@@ -42,17 +75,17 @@ def complete(frame: Frame) -> Frame:
         return frame
     data = frame.data
     headers = parse(data)
-    field = _field(headers)
-    if headers is None or field == UNKNOWN:
+    at = field(headers)
+    if headers is None or at == UNKNOWN:
         return Frame(data, frame.tci, Checksum.UNKNOWN, frame.segment_size)
     total = _sum(data, headers)
     if total == UNKNOWN:
         return Frame(data, frame.tci, Checksum.UNKNOWN, frame.segment_size)
-    right = (total - int.from_bytes(data[field : field + 2], "little")) % _MODULUS
+    right = (total - int.from_bytes(data[at : at + 2], "little")) % _MODULUS
     # the complement of 0, which is 0xFFFF, is what UDP writes; TCP has 0 for it
     value = _MODULUS - right if headers.protocol == _UDP else -right % _MODULUS
     rest = memoryview(data)
-    data = b"".join((rest[:field], value.to_bytes(2, "little"), rest[field + 2 :]))
+    data = b"".join((rest[:at], value.to_bytes(2, "little"), rest[at + 2 :]))
     return Frame(data, frame.tci, Checksum.VALID, frame.segment_size)
 
 
@@ -60,10 +93,10 @@ def verify(data: bytes) -> bool | None:
     """Whether the frame's TCP or UDP checksum is right; None if it has none, or it cannot be told from this
     frame alone. The IPv4 header's checksum is not looked at."""
     headers = parse(data)
-    field = _field(headers)
-    if headers is None or field == UNKNOWN:
+    at = field(headers)
+    if headers is None or at == UNKNOWN:
         return None
-    if headers.protocol == _UDP and data[field : field + 2] == b"\0\0":
+    if headers.protocol == _UDP and data[at : at + 2] == b"\0\0":
         return None if headers.version == 4 else False
     total = _sum(data, headers)
     return None if total == UNKNOWN else total == 0
@@ -75,11 +108,18 @@ def ipv4_header(header: bytes | bytearray) -> int:
     return (int.from_bytes(field, "big") - int.from_bytes(header, "big")) % _MODULUS
 
 
-def _field(headers: Headers | None) -> int:
-    """Where the checksum is, `UNKNOWN` if there is none."""
+def field(headers: Headers | None) -> int:
+    """The offset of the TCP or UDP checksum; `UNKNOWN` if there is none or it covers more than the frame."""
     if headers is None or headers.payload == UNKNOWN or headers.fragment:
         return UNKNOWN
     return headers.transport + _CHECKSUM_OFFSETS[headers.protocol]
+
+
+def pseudo_header_sum(data: bytes, headers: Headers) -> int:
+    """The sum of the pseudo-header of a TCP or UDP packet that lies whole in the frame."""
+    version, network, protocol, transport, _, end, _ = headers
+    addresses = data[network + _ADDRESSES[version] : network + _ADDRESSES_END[version]]
+    return (ones_sum(addresses) + (protocol + end - transport) * _SWAP) % _MODULUS
 
 
 def _sum(data: bytes, headers: Headers) -> int:
