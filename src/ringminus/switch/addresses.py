@@ -50,7 +50,7 @@ class AddressTable(Generic[P]):
         self._learned: dict[P, OrderedDict[tuple[int, bytes], Entry[P]]] = {}
 
     def vlan(self, vlan: int) -> dict[bytes, Entry[P]]:
-        """The entries of a VLAN, by address; it stays the same object until `forget_vlan`."""
+        """The entries of a VLAN, by address; the same object for as long as `keep_vlans` keeps it."""
         return self._vlans.setdefault(vlan, {})
 
     def learn(self, vlan: int, address: bytes, port: P) -> Entry[P] | None:
@@ -99,11 +99,12 @@ class AddressTable(Generic[P]):
             for entry in [entry for entry in table.values() if entry.static and entry.port == port]:
                 del table[entry.address]
 
-    def forget_vlan(self, vlan: int) -> None:
-        """Nobody carries the VLAN any more."""
-        for entry in list(self._vlans.pop(vlan, {}).values()):
-            if not entry.static:
-                del self._learned[entry.port][vlan, entry.address]
+    def keep_vlans(self, kept: frozenset[int]) -> None:
+        """Nobody carries other VLANs any more."""
+        for vlan in self._vlans.keys() - kept:
+            for entry in self._vlans.pop(vlan).values():
+                if not entry.static:
+                    del self._learned[entry.port][entry.vlan, entry.address]
 
     def close(self) -> None:
         """Forget all."""
