@@ -47,6 +47,14 @@ class TcpFlag(IntEnum):
     CWR = 0x80
 
 
+class TcpOption(IntEnum):
+    """Kinds of TCP's options; each but the first two has its size in bytes behind its kind."""
+
+    END = 0
+    NOP = 1
+    MSS = 2
+
+
 class EthernetHeader(Struct, big_endian=True):
     """ethhdr."""
 
