@@ -315,3 +315,9 @@ class RssParameters(Struct):
 RSS_PARAMETERS_SIZES = {1: RssParameters.offset_of("processor_masks_offset"), 2: RssParameters.SIZE}
 """Bytes of `RssParameters` by revision. What is read of it is in both."""
 TABLE_ENTRY = struct.Struct("<I")  # of an indirection table
+HOT_FLOW4 = struct.Struct(">12xHB5xHxB2x12s")
+"""Of a frame without an 802.1Q tag: the Ethernet header's `type`, the IPv4 header's `version_and_length`,
+`fragment` and `protocol`, and what is hashed: both addresses, and both ports where a header of 20 bytes has
+them behind it."""
+HOT_FLOW6 = struct.Struct(">12xHB5xBx36s")
+"""The same of IPv6: `type`, the header's first byte, `next_header`, addresses and ports."""
