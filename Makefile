@@ -33,6 +33,7 @@ bench:
 	@$(BIN)/python bench/storage.py
 	@$(BIN)/python bench/disks.py
 	@$(BIN)/python bench/disk_guest.py
+	@$(BIN)/python bench/network.py
 	@$(BIN)/python bench/run.py $(BENCH)
 
 clean:

@@ -27,6 +27,7 @@ from ringminus.guest.build import GuestImage
 from ringminus.guest.init_script import STARTED
 from ringminus.machine.config import DEFAULT_MEMORY, DiskConfig, MachineConfig
 from ringminus.machine.machine import Machine
+from ringminus.machine.nics import NicConfig
 from ringminus.machine.outcome import End, Outcome
 from ringminus.machine.worker import Worker, run_on_loop
 from ringminus.tap import Tap
@@ -68,6 +69,7 @@ class Setup:
     words: str = "quiet"
     memory: int = DEFAULT_MEMORY
     tap: Tap | None = None
+    nics: Sequence[NicConfig] = ()
 
 
 class LiveGuest:
@@ -83,6 +85,7 @@ class LiveGuest:
             kernel_words(COMMAND_LOOP, f"console=ttyS0 {setup.words}"),
             setup.memory,
             tuple(setup.disks),
+            tuple(setup.nics),
         )
         self.machine = Machine(config, self._print, setup.tap)
         try:

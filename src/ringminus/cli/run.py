@@ -6,6 +6,7 @@ import contextlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
@@ -15,6 +16,9 @@ from ringminus.errors import ConfigError
 from ringminus.machine.config import MachineConfig, parse_disk, parse_memory
 from ringminus.tap import EVENTS, Tap
 from ringminus.vmbus.device import Device
+
+if TYPE_CHECKING:
+    from ringminus.machine.nics import NicConfig
 
 FILE = click.Path(path_type=Path)
 POINTS = (*(event.POINT for event in EVENTS), "all")
@@ -33,6 +37,7 @@ Exit status:
 Examples:
   ringminus run -k demo/vmlinuz -i demo/initrd.img
   ringminus run -k demo/vmlinuz -i demo/initrd.img --disk root.vhdx -a "quiet root=/dev/sda"
+  ringminus run -k demo/vmlinuz -i demo/initrd.img --nic nat,forward=tcp:2222:22
   ringminus run -k vmlinux -i initrd.img -a quiet --timeout 60 --stats </dev/null
   ringminus run -k vmlinux -i initrd.img --log msrs,hypercalls --log-file log.txt"""
 
@@ -46,6 +51,14 @@ def _complete_points(_context: click.Context, _parameter: click.Parameter, typed
 def _complete_files(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
     """Files, and no options after them."""
     return [CompletionItem(typed, type="file")]
+
+
+def _nics(texts: tuple[str, ...]) -> tuple[NicConfig, ...]:
+    if not texts:
+        return ()
+    from ringminus.machine.nics import parse_nics
+
+    return parse_nics(texts)
 
 
 def _devices(texts: tuple[str, ...]) -> tuple[Callable[[], Device], ...]:
@@ -77,6 +90,15 @@ def _devices(texts: tuple[str, ...]) -> tuple[Callable[[], Device], ...]:
     metavar="[FILE][,OPTION...]",
     shell_complete=_complete_files,
     help="A DVD drive with that ISO image in it; an empty word is an empty drive.",
+)
+@click.option(
+    "--nic",
+    "nics",
+    multiple=True,
+    metavar="BACKEND[,OPTION...]",
+    help="A network adapter, up to 8, connected to: nat (out through this host), tap[:NAME], switch:NAME, "
+    "or none. Options: mac=, vlan=, trunk=, native=, limit=, speed=, spoofing, dhcp-guard, router-guard, "
+    "mirror=, link=down, capture=FILE; nat: forward=tcp:2222:22, net=, ipv6=off, restrict.",
 )
 @click.option(
     "--device",
@@ -119,6 +141,7 @@ def run(
     memory: str,
     disks: tuple[str, ...],
     dvds: tuple[str, ...],
+    nics: tuple[str, ...],
     devices: tuple[str, ...],
     console: str | None,
     timeout: float | None,
@@ -151,6 +174,7 @@ def run(
         command_line(append, console),
         parse_memory(memory),
         (*map(parse_disk, disks), *(parse_disk(dvd, dvd=True) for dvd in dvds)),
+        _nics(nics),
         _devices(devices),
     )
     tap = Tap()

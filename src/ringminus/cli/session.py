@@ -29,8 +29,9 @@ from ringminus.vmbus.bus import VmBus
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ringminus.lens.stats import ChannelRow, Statistics
+    from ringminus.lens.stats import ChannelRow, NicRow, Statistics
     from ringminus.machine.config import MachineConfig
+    from ringminus.machine.network import Network
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
@@ -97,7 +98,11 @@ class Session:
                 seconds = time.perf_counter() - started
                 idle = (vp.idle_time for vp in machine.partition.vps)
                 self._statistics.add_run(
-                    seconds, idle, machine.engine.counters(), channel_rows(machine.vmbus)
+                    seconds,
+                    idle,
+                    machine.engine.counters(),
+                    channel_rows(machine.vmbus),
+                    nic_rows(machine.network),
                 )
             machine.close()
 
@@ -177,3 +182,14 @@ def channel_rows(bus: VmBus) -> Iterator[ChannelRow]:
         counts = asdict(slot.counters())
         instance = str(slot.device.instance)
         yield ChannelRow(slot.device.title, instance, slot.index, text, slot.opened, slot.failed, **counts)
+
+
+def nic_rows(network: Network | None) -> Iterator[NicRow]:
+    """What passed each network adapter, for the statistics."""
+    from ringminus.lens.stats import NicRow
+
+    for connection in network.connections if network is not None else ():
+        adapter, counters = connection.adapter, connection.adapter.counters
+        passed = counters.sent_frames, counters.sent_bytes, counters.received_frames, counters.received_bytes
+        address = adapter.permanent_address.hex(":")
+        yield NicRow(adapter.title, address, connection.connected_to, *passed, connection.dropped())

@@ -18,6 +18,7 @@ EXCEPTIONS = {
     0: "#DE", 1: "#DB", 2: "NMI", 3: "#BP", 4: "#OF", 5: "#BR", 6: "#UD", 7: "#NM", 8: "#DF", 10: "#TS",
     11: "#NP", 12: "#SS", 13: "#GP", 14: "#PF", 16: "#MF", 17: "#AC", 18: "#MC", 19: "#XM",
 }  # fmt: skip
+LEFT = ("from", "address", "connected to", "dropped")
 # where standard error is no terminal
 WIDTH = 110
 
@@ -56,6 +57,30 @@ class ChannelRow:
 COUNTED = tuple(one.name for one in fields(ChannelRow))[4:]
 
 
+@dataclass(slots=True)
+class NicRow:
+    """What passed a network adapter, seen from its guest: `sent` is what the guest sent. `dropped` counts
+    frames that did not arrive, by reason; `to` is what the adapter is connected to."""
+
+    device: str
+    address: str
+    to: str
+    sent_frames: int
+    sent_bytes: int
+    received_frames: int
+    received_bytes: int
+    dropped: dict[str, int]
+
+    def add(self, other: NicRow) -> None:
+        """The same adapter in a later machine."""
+        self.sent_frames += other.sent_frames
+        self.sent_bytes += other.sent_bytes
+        self.received_frames += other.received_frames
+        self.received_bytes += other.received_bytes
+        for reason, frames in other.dropped.items():
+            self.dropped[reason] = self.dropped.get(reason, 0) + frames
+
+
 class Statistics:
     """Listens to a tap and counts; `add_run` tells what a machine knows of itself when it has ended."""
 
@@ -70,6 +95,7 @@ class Statistics:
         self.exceptions: Counter[int] = Counter()
         self.system_calls = 0
         self.channels: dict[tuple[str, str, int], ChannelRow] = {}
+        self.nics: dict[str, NicRow] = {}
         tap.listen(VmExit, self._exit)
         tap.listen(MsrAccess, self._msr)
         tap.listen(Hypercall, self._hypercall)
@@ -99,6 +125,7 @@ class Statistics:
         idle: Iterable[int],
         counters: dict[str, Any],
         channels: Iterable[ChannelRow] = (),
+        nics: Iterable[NicRow] = (),
     ) -> None:
         """A machine ran for that time; `idle` has each processor's (100 ns), `counters` are its engine's."""
         self.seconds += seconds
@@ -111,6 +138,11 @@ class Statistics:
                 self.channels[key].add(row)
             else:
                 self.channels[key] = row
+        for nic in nics:
+            if nic.device in self.nics:
+                self.nics[nic.device].add(nic)
+            else:
+                self.nics[nic.device] = nic
 
     def as_json(self) -> str:
         """Everything, for programs; times in seconds."""
@@ -125,6 +157,7 @@ class Statistics:
             "exceptions": {exception(vector): n for vector, n in sorted(self.exceptions.items())},
             "system_calls": self.system_calls,
             "channels": [asdict(row) for row in self.channels.values()],
+            "network": [asdict(row) for row in self.nics.values()],
         }
         return json.dumps(data, indent=2)
 
@@ -166,12 +199,20 @@ class Statistics:
         )
         rows = (self._channel_row(row) for row in self.channels.values())
         yield "Channels, seen from the host", _table((*columns, "µs a packet"), rows)
+        network = ("adapter", "address", "connected to", "sent", "bytes", "received", "bytes", "dropped")
+        yield "Network, seen from the guest", _table(network, map(self._nic_row, self.nics.values()))
 
     @staticmethod
     def _channel_row(row: ChannelRow) -> tuple[object, ...]:
         name = row.device + (f" {row.index}" if row.index else "") + (" (failed)" if row.failed else "")
         counts = row.packets_in, row.packets_out, row.bytes_in, row.bytes_out, row.signals_in, row.signals_out
         return name, row.version, row.opened, *counts, f"{row.mean_us:.1f}"
+
+    @staticmethod
+    def _nic_row(row: NicRow) -> tuple[object, ...]:
+        dropped = ", ".join(f"{frames} {reason}" for reason, frames in sorted(row.dropped.items()))
+        sent, received = (row.sent_frames, row.sent_bytes), (row.received_frames, row.received_bytes)
+        return row.device, row.address, row.to, *sent, *received, dropped or 0
 
     def _exit_rows(self) -> Iterator[tuple[object, ...]]:
         rows = sorted(self.exits.items(), key=lambda item: -item[1][1])
@@ -196,7 +237,7 @@ def _table(columns: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> Tabl
 
     table = Table(box=None, pad_edge=False)
     for number, column in enumerate(columns):
-        left = number == 0 or column == "from"
+        left = number == 0 or column in LEFT
         table.add_column(column, justify="left" if left else "right", no_wrap=True)
     for row in rows:
         table.add_row(*map(str, row))

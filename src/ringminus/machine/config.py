@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ringminus.errors import ConfigError
 from ringminus.memory import GIB, MIB
 from ringminus.vmbus.device import Device
+
+if TYPE_CHECKING:
+    from ringminus.machine.nics import NicConfig
 
 SMALLEST_MEMORY = 64 * MIB
 LARGEST_MEMORY = 8 * GIB
@@ -50,6 +54,7 @@ class MachineConfig:
     command_line: str = ""
     memory: int = DEFAULT_MEMORY
     disks: tuple[DiskConfig, ...] = ()
+    nics: tuple[NicConfig, ...] = ()
     devices: tuple[Callable[[], Device], ...] = ()
 
 

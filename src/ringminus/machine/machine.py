@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ringminus.cpu.software.engine import SoftwareEngine
 from ringminus.hypervisor.partition import Partition
@@ -23,6 +24,9 @@ from ringminus.tap import Tap
 from ringminus.vmbus.bus import VmBus
 from ringminus.vmbus.device import Device
 
+if TYPE_CHECKING:
+    from ringminus.machine.network import Network
+
 
 class Machine:
     """Built from a configuration, ready to run; raises `ConfigError` and `HostError`.
@@ -37,9 +41,12 @@ class Machine:
         self.config = config
         image = load_kernel(config.kernel)
         self.storage = build_storage(config.disks)
+        self.network: Network | None = None
         try:
             self._build(image, console, tap)
         except BaseException:
+            if self.network is not None:
+                self.network.close()
             self.storage.close()
             raise
 
@@ -57,7 +64,12 @@ class Machine:
         self.threads = HostThreads()
         pages = memory_map.monitor_pages
         self.vmbus = VmBus(self.partition, (pages.gpa, pages.gpa + PAGE_SIZE))
-        for device in (*self.storage.devices, *(make() for make in config.devices)):
+        if config.nics:
+            from ringminus.machine.network import build_network
+
+            self.network = build_network(config.nics, self.partition.clock, self.partition.timers)
+        nics = self.network.adapters if self.network is not None else ()
+        for device in (*self.storage.devices, *nics, *(make() for make in config.devices)):
             self.attach(device)
         tables = build_tables(memory_map, self.partition.vp_count)
         for gpa, table in tables.tables:
@@ -102,6 +114,8 @@ class Machine:
             stack.callback(self.engine.close)
             stack.callback(self.storage.close)
             stack.callback(self.threads.close)
+            if self.network is not None:
+                stack.callback(self.network.close)
             stack.callback(self.vmbus.close)
 
 

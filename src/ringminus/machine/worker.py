@@ -50,6 +50,7 @@ class Worker:
         self._inside = False
         self._held = False
         self._loop_due_ns = 0
+        self._reactor = machine.network.reactor if machine.network is not None else None
 
     def end(self, outcome: Outcome) -> None:
         """Finish with `outcome`; the first one counts."""
@@ -78,6 +79,8 @@ class Worker:
         self._timers.on_earlier = self._deadline_moved
         self._loop.add_reader(self._alarm.fd, self._alarm_rang)
         machine.threads.bind(self._loop)
+        if self._reactor is not None:
+            self._loop.add_reader(self._reactor.fd, self._reactor.dispatch)
 
     def _alarm_rang(self) -> None:
         self._alarm.clear()
@@ -187,6 +190,8 @@ class Worker:
         self._timers.on_earlier = None
         self._processor.set_wake(None)
         self._loop.remove_reader(self._alarm.fd)
+        if self._reactor is not None:
+            self._loop.remove_reader(self._reactor.fd)
         self._kicker.close()
         self._alarm.close()
         self.machine.flush()

@@ -7,12 +7,16 @@ import json
 
 import pytest
 
-from ringminus.lens.stats import ChannelRow, Statistics, exception
+from ringminus.lens.stats import ChannelRow, NicRow, Statistics, exception
 from ringminus.tap import Hypercall, Interrupt, MsrAccess, PortIo, Tap, TimerExpired, VmExit
 
 
 def channel(version: str = "5.3", failed: int = 0) -> ChannelRow:
     return ChannelRow("Echo", "8f0e7c5a", 0, version, 1, failed, 10, 20, 300, 400, 5, 6, 70_000)
+
+
+def nic(**dropped: int) -> NicRow:
+    return NicRow("NIC 0", "00:15:5d:00:00:01", "nat", 10, 2000, 30, 4000, dict(dropped))
 
 
 def tell(tap: Tap, event: object, times: int = 1) -> None:
@@ -34,7 +38,8 @@ def statistics() -> Statistics:
     tell(tap, Interrupt(0, 0, 0xED, "stimer0"), 5)
     tell(tap, Interrupt(0, 0, 0xED, "ioapic"), 1)
     tell(tap, TimerExpired(0, 0, "stimer0", 0), 5)
-    made.add_run(0.002, [4000], {"exceptions": {14: 7, 0x80: 1}, "system_calls": 9}, [channel()])
+    counters = {"exceptions": {14: 7, 0x80: 1}, "system_calls": 9}
+    made.add_run(0.002, [4000], counters, [channel()], [nic(vlan=2)])
     return made
 
 
@@ -69,6 +74,18 @@ def test_json_has_every_count(statistics: Statistics) -> None:
                 "ns": 70_000,
             }
         ],
+        "network": [
+            {
+                "device": "NIC 0",
+                "address": "00:15:5d:00:00:01",
+                "to": "nat",
+                "sent_frames": 10,
+                "sent_bytes": 2000,
+                "received_frames": 30,
+                "received_bytes": 4000,
+                "dropped": {"vlan": 2},
+            }
+        ],
     }
 
 
@@ -81,6 +98,18 @@ def test_channels_add_up_over_restarts_of_the_guest(statistics: Statistics) -> N
     out = io.StringIO()
     statistics.show(out)
     assert "Echo (failed)" in out.getvalue() and "7.0" in out.getvalue()  # us for each of 20 packets
+
+
+def test_so_does_the_network(statistics: Statistics) -> None:
+    nothing: dict[str, object] = {"exceptions": {}, "system_calls": 0}
+    statistics.add_run(1.0, [], nothing, [], [nic(vlan=1, limit=5)])
+    (row,) = json.loads(statistics.as_json())["network"]
+    assert (row["sent_frames"], row["sent_bytes"]) == (20, 4000)
+    assert (row["received_frames"], row["received_bytes"]) == (60, 8000)
+    assert row["dropped"] == {"vlan": 3, "limit": 5}
+    out = io.StringIO()
+    statistics.show(out)
+    assert "NIC 0    00:15:5d:00:00:01  nat" in out.getvalue() and "5 limit, 3 vlan" in out.getvalue()
 
 
 def test_runs_add_up(statistics: Statistics) -> None:
