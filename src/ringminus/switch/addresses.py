@@ -53,15 +53,13 @@ class AddressTable(Generic[P]):
         """The entries of a VLAN, by address; the same object for as long as `keep_vlans` keeps it."""
         return self._vlans.setdefault(vlan, {})
 
-    def learn(self, vlan: int, address: bytes, port: P) -> Entry[P] | None:
-        """A frame from `address` came in by `port`: a new entry, or one that moves. None: it is another
-        port's own."""
+    def learn(self, vlan: int, address: bytes, port: P) -> Entry[P]:
+        """A frame from `address` came in by `port`: gives a new entry, or one that moved here, or that of
+        the port that it is the own address of."""
         table = self.vlan(vlan)
         entry = table.get(address)
         if entry is not None:
-            if entry.static:
-                return entry if entry.port == port else None
-            if entry.port == port:
+            if entry.static or entry.port == port:
                 entry.active = True
                 return entry
             self._remove(entry)

@@ -6,8 +6,8 @@ from enum import StrEnum
 
 
 class Drop(StrEnum):
-    """The keys of `PortCounters.dropped` that the switch itself counts. All but `TAG` and `UNPLUGGED` are
-    counted at the port that the frame came from."""
+    """The keys of `PortCounters.dropped` that the switch itself counts. They are counted at the port that
+    the frame came from, unless it says otherwise."""
 
     SHORT = "short frame"
     """It does not hold an Ethernet header."""
@@ -26,9 +26,12 @@ class Drop(StrEnum):
     LIMIT = "limit"
     """More waits for the bandwidth limit than there is room for."""
     LINK_DOWN = "link down"
+    """Of the port that it came from, or, since its way was chosen, of the one that it was on its way to; there
+    it is counted then."""
     SAME_PORT = "same port"
     """Its destination is behind the port that it came from."""
     NOBODY = "nobody there"
     """No other port carries its VLAN and may get it."""
     UNPLUGGED = "unplugged"
-    """The endpoint sent after it was unplugged, or frames still waited for the bandwidth limit then."""
+    """The endpoint sent after it was unplugged, or frames still waited for the bandwidth limit then, or the
+    port that it was on its way to is gone since; it is counted there then."""

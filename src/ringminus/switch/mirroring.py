@@ -37,12 +37,12 @@ def show(sender: SwitchPort, vlan: int, sent: Frame, inside: Frame, targets: tup
     """Show a frame that `sender` sent, and that goes to `targets` as `inside`, to all that watch either."""
     done = {sender, *targets}
     for watcher in sender.watchers:
-        if watcher not in done:
+        if watcher.up and watcher not in done:
             done.add(watcher)
             watcher.give(sender, sent)
     for to in targets:
         if to.watchers and to is not sender and (out := to.tagging.outside(vlan, inside)) is not None:
             for watcher in to.watchers:
-                if watcher not in done:
+                if watcher.up and watcher not in done:
                     done.add(watcher)
                     watcher.give(sender, out)

@@ -93,7 +93,7 @@ class Switch:
             port.endpoint.close()
 
     def _remove(self, port: SwitchPort) -> None:
-        port.plugged = False
+        port.plugged = port.up = False
         del self._ports[port.number]
         self.learned.forget(port)
         self.learned.withdraw(port)
@@ -168,11 +168,8 @@ class Switch:
             self._note(entry)
 
     def _arrange_port(self, port: SwitchPort) -> None:
-        settings = port.settings
         port.direct_out = port.up and not port.watchers
-        port.direct_in = port.direct_out and not (
-            port.mirror_only or settings.limit or settings.dhcp_guard or settings.router_guard
-        )
+        port.direct_in = port.direct_out and not port.mirror_only
         port.table = self._vlan(port.tagging.native).table if port.up else {}
 
     def _vlan(self, number: int) -> Vlan:
@@ -199,11 +196,12 @@ class Switch:
     ) -> None:
         """Learn from a frame that `port` let in, and pass it on. `frame` is what is inside of what was
         `sent`."""
-        vlan = self._vlan(number)
-        if not port.secured:
-            entry = self.learned.learn(number, source, port)
-            if entry is not None:
-                self._note(entry)
+        vlan = self._vlans.get(number) or self._vlan(number)
+        entry = vlan.table.get(source)
+        if entry is not None and entry.port is port:
+            entry.active = True
+        else:
+            self._note(self.learned.learn(number, source, port))
         known = vlan.table.get(destination)
         if known is not None:
             targets: tuple[SwitchPort, ...] = (known.port,)

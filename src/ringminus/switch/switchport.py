@@ -35,6 +35,8 @@ class SwitchPort:
         self.endpoint = endpoint
         self.counters = PortCounters()
         self.plugged = True
+        self.up = False
+        """Whether frames pass: it is plugged, and its link is up."""
         self.address = settings.address
         """What the endpoint says that its address is."""
         self.watchers: tuple[SwitchPort, ...] = ()
@@ -44,22 +46,18 @@ class SwitchPort:
         self._shaper: Shaper | None = None
         # what follows is arranged by the switch
         self.table: dict[bytes, Entry[SwitchPort]] = {}
-        self.direct_in = False  # nothing to do for untagged frames but to learn and forward
+        self.direct_in = False  # untagged frames need no more than forwarding, and the guards
         self.direct_out = False  # untagged frames of the native VLAN may be delivered as they are
         self.apply(settings)
 
     def apply(self, settings: PortSettings) -> None:
         """Take other settings for the frames to come. Only for the switch."""
         self.settings = settings
+        self.up = self.plugged and settings.link
         self.tagging = Tagging(settings.vlan)
         self.secured = settings.address is not None and not settings.spoofing
         self.mirror_only = settings.mirror == mirroring.DESTINATION and settings.address is None
         self._guard = guard(settings)
-
-    @property
-    def up(self) -> bool:
-        """Whether frames pass."""
-        return self.plugged and self.settings.link
 
     @property
     def waiting(self) -> int:
@@ -70,24 +68,9 @@ class SwitchPort:
 
     def send(self, frame: Frame) -> bool:
         """See `Port.send`."""
-        data = frame.data
-        size = len(data)
         counters = self.counters
         counters.received_frames += 1
-        counters.received_bytes += size
-        if self.direct_in and frame.tci is None and size >= _HEADER and data[TYPE] != TAG_TYPE:
-            table = self.table
-            source, destination = table.get(data[_SOURCE]), table.get(data[_DESTINATION])
-            if source is not None and destination is not None and source.port is self and destination.direct:
-                to = destination.port
-                if to is not self:
-                    source.active = True
-                    counters = to.counters
-                    counters.sent_frames += 1
-                    counters.sent_bytes += size
-                    self._reached[to] = None
-                    to.endpoint.deliver(frame)
-                    return True
+        counters.received_bytes += len(frame.data)
         if self._shaper is not None and self.up:
             return self._shaper.send(frame)
         self._admit(frame)
@@ -136,7 +119,23 @@ class SwitchPort:
     def _admit(self, frame: Frame) -> None:
         """Forward a frame of the endpoint, or count why not."""
         data = frame.data
-        source, destination = data[_SOURCE], data[_DESTINATION]
+        if self.direct_in and frame.tci is None and len(data) >= _HEADER and data[TYPE] != TAG_TYPE:
+            table = self.table
+            source, known = table.get(data[_SOURCE]), table.get(data[_DESTINATION])
+            if source is not None and known is not None and source.port is self and known.direct:
+                to = known.port
+                if to is not self and (self._guard is None or self._guard(data) is None):
+                    source.active = True
+                    counters = to.counters
+                    counters.sent_frames += 1
+                    counters.sent_bytes += len(data)
+                    self._reached[to] = None
+                    to.endpoint.deliver(frame)
+                    return
+        self._look(frame, data, data[_SOURCE], data[_DESTINATION])
+
+    def _look(self, frame: Frame, data: bytes, source: bytes, destination: bytes) -> None:
+        """`_admit` for frames that more has to be known of than two addresses."""
         reason = self._refusal(data, source, destination)
         if reason is None:
             inside = self.tagging.inside(frame)
@@ -147,7 +146,7 @@ class SwitchPort:
 
     def _refusal(self, data: bytes, source: bytes, destination: bytes) -> Drop | None:
         if not self.up:
-            return Drop.LINK_DOWN if self.plugged else Drop.UNPLUGGED
+            return self._why_down()
         if len(data) < _HEADER:
             return Drop.SHORT
         if source[0] & 1 or source == _NO_ADDRESS:
@@ -158,10 +157,13 @@ class SwitchPort:
             return Drop.SPOOFED
         return self._guard(data) if self._guard is not None else None
 
+    def _why_down(self) -> Drop:
+        return Drop.LINK_DOWN if self.plugged else Drop.UNPLUGGED
+
     def deliver(self, sender: SwitchPort, vlan: int, frame: Frame) -> None:
         """Give the endpoint a frame of its VLAN that `sender` let in."""
         if not self.up:
-            return self.counters.drop(Drop.LINK_DOWN)  # since the way was chosen
+            return self.counters.drop(self._why_down())  # since the way was chosen
         out = self.tagging.outside(vlan, frame)
         if out is None:
             return self.counters.drop(Drop.TAG)
