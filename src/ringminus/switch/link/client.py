@@ -30,9 +30,7 @@ from ringminus.switch.link.stream import (
     WRITE_SIZE,
     Inbox,
     LinkError,
-    Message,
     Outbox,
-    frame_of,
     large_buffers,
 )
 from ringminus.switch.link.wire import Address, Kind, LinkState
@@ -269,20 +267,19 @@ class RemotePort:
         endpoint, link = self._endpoint, self._link
         frames = False
         for message in self._inbox.messages():
-            kind, flags, segment_size, tci, body = message
-            if kind == Kind.FRAME and self._welcome:
-                frames = True
-                assert endpoint is not None
-                endpoint.deliver(frame_of(flags, segment_size, tci, body))
+            if not isinstance(message, Frame):
+                self._told(*message)
+            elif endpoint is None or not self._welcome:
+                raise LinkError("a frame at the wrong time")
             else:
-                self._told(message)
+                frames = True
+                endpoint.deliver(message)
             if self._link is not link:  # closed meanwhile, perhaps from within
                 break
         if frames and endpoint is not None:
             endpoint.flush()
 
-    def _told(self, message: Message) -> None:
-        kind, *_, body = message
+    def _told(self, kind: int, body: bytes) -> None:
         if kind == Kind.WELCOME and not self._welcome:
             self._welcomed(Welcome.unpack(body))
         elif kind == Kind.REFUSAL and not self._welcome:

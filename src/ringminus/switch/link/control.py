@@ -9,9 +9,10 @@ import time
 from typing import Any, Self
 
 from ringminus.errors import ConfigError, HostError
+from ringminus.switch.frame import Frame
 from ringminus.switch.link.documents import ROLE_CONTROL, Farewell, Hello, Request, Response, Welcome
 from ringminus.switch.link.starter import Starter
-from ringminus.switch.link.stream import Inbox, LinkError, Message, message
+from ringminus.switch.link.stream import Inbox, LinkError, Told, message
 from ringminus.switch.link.wire import Kind
 from ringminus.switch.places import Place
 
@@ -50,7 +51,7 @@ class Control:
             raise self._silent() from None
         except OSError as error:
             raise HostError(f"cannot reach the switch {self.place.name}: {error.strerror}") from None
-        kind, *_, body = self._exchange(Kind.HELLO, Hello(ROLE_CONTROL).pack())
+        kind, body = self._exchange(Kind.HELLO, Hello(ROLE_CONTROL).pack())
         if kind == Kind.REFUSAL:
             raise HostError(Farewell.unpack(body).reason)
         if kind != Kind.WELCOME:
@@ -59,7 +60,7 @@ class Control:
 
     def request(self, operation: str, **arguments: Any) -> dict[str, Any]:
         """Ask for an operation; raises what the switch says against it, as `ConfigError` or `HostError`."""
-        kind, *_, body = self._exchange(Kind.REQUEST, Request(operation, arguments).pack())
+        kind, body = self._exchange(Kind.REQUEST, Request(operation, arguments).pack())
         if kind != Kind.RESPONSE:
             raise LinkError(f"the switch {self.place.name} answers with a message of kind {kind}")
         response = Response.unpack(body)
@@ -67,14 +68,15 @@ class Control:
             raise (ConfigError if response.kind == "config" else HostError)(response.error)
         return response.result
 
-    def _exchange(self, kind: Kind, body: bytes) -> Message:
+    def _exchange(self, kind: Kind, body: bytes) -> Told:
         try:
             self._link.sendall(message(kind, body))
             while True:
                 if not self._inbox.receive(self._link):
                     raise self._gone()
                 for answer in self._inbox.messages():
-                    return answer
+                    if not isinstance(answer, Frame):
+                        return answer
         except TimeoutError:
             raise self._silent() from None
         except OSError:

@@ -25,7 +25,7 @@ from ringminus.switch.link.documents import (
     Welcome,
     pack,
 )
-from ringminus.switch.link.stream import WRITE_SIZE, Inbox, LinkError, Outbox, frame_of, large_buffers
+from ringminus.switch.link.stream import WRITE_SIZE, Inbox, LinkError, Outbox, large_buffers
 from ringminus.switch.link.wire import LARGEST_DOCUMENT, VERSION, Address, Kind, LinkState
 from ringminus.switch.places import PeerCredentials
 from ringminus.switch.port import Port, PortCounters, PortSettings
@@ -276,14 +276,15 @@ class Link:
         self._taking = True
         frames = False
         try:
-            for kind, flags, segment_size, tci, body in self._inbox.messages():
-                port = self._port
-                if kind == Kind.FRAME and port is not None:
+            for message in self._inbox.messages():
+                if not isinstance(message, Frame):
+                    self._told(*message)
+                elif self._port is None:
+                    raise LinkError("a frame at the wrong time")
+                else:
                     frames = True
-                    if not port.send(frame_of(flags, segment_size, tci, body)):
+                    if not self._port.send(message):
                         self._paused = True
-                elif kind == Kind.FRAME or not self._told(kind, body):
-                    raise LinkError(f"a message of kind {kind} at the wrong time")
                 if self._paused or self._link is None:
                     break
         finally:
@@ -293,8 +294,8 @@ class Link:
         if self._paused:
             self._watch()
 
-    def _told(self, kind: int, body: bytes) -> bool:
-        """Handle a message that is no frame; False if it has no place here."""
+    def _told(self, kind: int, body: bytes) -> None:
+        """Handle a message that is no frame."""
         if kind == Kind.HELLO and self._port is None and not self._control:
             self._hello(Hello.unpack(body))
         elif kind == Kind.ADDRESS and self._port is not None and len(body) == Address.SIZE:
@@ -302,8 +303,7 @@ class Link:
         elif kind == Kind.REQUEST and self._control:
             self._request(Request.unpack(body))
         else:
-            return False
-        return True
+            raise LinkError(f"a message of kind {kind} at the wrong time")
 
     def _hello(self, hello: Hello) -> None:
         self._timer.disarm()

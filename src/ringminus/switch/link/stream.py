@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from ringminus.errors import HostError
 from ringminus.switch.frame import LARGEST_FRAME, Checksum, Frame
@@ -17,9 +18,15 @@ READ_SIZE = 256 << 10
 WRITE_SIZE = 64 << 10
 """Bytes with which an `Outbox` does not wait for `flush`."""
 
-Message = tuple[int, int, int, int, bytes]
-"""Kind, flags, segment size, tci, body."""
+GATHERED = 8 << 10
+"""Bytes of a part, on average, from which on parts are not joined before they are sent."""
+MOST_GATHERED = 128
+"""Parts for one system call; the kernel takes IOV_MAX, which is 1,024."""
 
+Told = tuple[int, bytes]
+"""A message that is no frame: its kind and body."""
+
+T = TypeVar("T")
 _CHECKSUMS = (Checksum.UNKNOWN, Checksum.VALID, Checksum.MISSING)
 _LIMITS = [LARGEST_BODY[Kind(kind)] if kind in LARGEST_BODY else -1 for kind in range(256)]
 _FRAME, _TAGGED = int(Kind.FRAME), int(FrameFlag.TAGGED)
@@ -38,13 +45,6 @@ def large_buffers(link: socket.socket) -> None:
 def message(kind: Kind, body: bytes = b"") -> bytes:
     """A whole message that is not a frame."""
     return MessageHeader(length=HEADER_SIZE + len(body), kind=kind).pack() + body
-
-
-def frame_of(flags: int, segment_size: int, tci: int, body: bytes) -> Frame:
-    """The frame that a FRAME message carries; raises `LinkError`."""
-    if flags & ~7 or flags & 3 == 3:
-        raise LinkError(f"a frame with unknown flags {flags:#x}")
-    return Frame(body, tci if flags & _TAGGED else None, _CHECKSUMS[flags & 3], segment_size)
 
 
 class Inbox:
@@ -87,7 +87,7 @@ class Inbox:
         self._view[: len(kept)] = kept
         self._start, self._end = 0, len(kept)
 
-    def messages(self) -> Iterator[Message]:
+    def messages(self) -> Iterator[Frame | Told]:
         """What has come as a whole; raises `LinkError` at a header that cannot be."""
         unpack, buffer, view, limits = HOT_HEADER.unpack_from, self._buffer, self._view, _LIMITS
         start, end = self._start, self._end
@@ -95,14 +95,20 @@ class Inbox:
             length, kind, flags, segment_size, tci, reserved = unpack(buffer, start)
             if not HEADER_SIZE <= length <= HEADER_SIZE + limits[kind] or reserved:
                 raise LinkError(f"a message of kind {kind} cannot have {length} bytes, reserved {reserved}")
-            if kind != _FRAME and (flags or segment_size or tci):
-                raise LinkError(f"a message of kind {kind} with what only frames have")
             first, start = start + HEADER_SIZE, start + length
             if start > end:
                 self._needed = length
                 return
             self._start = start
-            yield kind, flags, segment_size, tci, bytes(view[first:start])
+            body = bytes(view[first:start])
+            if kind == _FRAME:
+                if flags & 3 == 3 or flags > 7:
+                    raise LinkError(f"a frame with unknown flags {flags:#x}")
+                yield Frame(body, tci if flags & _TAGGED else None, _CHECKSUMS[flags & 3], segment_size)
+            elif flags or segment_size or tci:
+                raise LinkError(f"a message of kind {kind} with what only frames have")
+            else:
+                yield kind, body
 
 
 class Outbox:
@@ -152,12 +158,18 @@ class Outbox:
         while self.size:
             rest = self._rest
             if not rest:
-                rest = memoryview(b"".join(self._parts))
-                self._parts, self._rest_frames = [], self.frames
-            try:
-                sent = link.send(rest)
-            except (BlockingIOError, InterruptedError):
-                sent = 0
+                parts, self._parts, self._rest_frames = self._parts, [], self.frames
+                if len(parts) <= MOST_GATHERED and self.size >= len(parts) * GATHERED:
+                    sent = _try(link.sendmsg, parts)
+                    self.size -= sent
+                    if self.size:
+                        self._rest = memoryview(b"".join(parts))[sent:]
+                        self.blocked = True
+                        return
+                    self.frames = 0
+                    return
+                rest = memoryview(b"".join(parts))
+            sent = _try(link.send, rest)
             self.size -= sent
             if sent < len(rest):
                 self._rest = rest[sent:]
@@ -165,3 +177,11 @@ class Outbox:
                 return
             self._rest = memoryview(b"")
             self.frames -= self._rest_frames
+
+
+def _try(send: Callable[[T], int], what: T) -> int:
+    """Send on a non-blocking socket; gives how many bytes it took."""
+    try:
+        return send(what)
+    except (BlockingIOError, InterruptedError):
+        return 0
