@@ -1,0 +1,219 @@
+"""The sending half of an adapter: a guest's packets, on their way to the port.
+
+What the guest sends is read when the port takes it. While the port wants no more, the guest's packets wait
+here, not read and not completed: they are still the guest's memory, so what waits is a few numbers each, and
+bounded by what a channel may owe.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ringminus.devices.network import wire
+from ringminus.devices.network.buffers import SendBuffer
+from ringminus.devices.network.control import RndisControl, State
+from ringminus.devices.network.counters import AdapterCounters
+from ringminus.devices.network.transmit import frames
+from ringminus.devices.network.wire import MessageType, Status
+from ringminus.errors import GuestError
+from ringminus.memory import KIB, GuestMemory
+from ringminus.switch.frame import Frame
+from ringminus.switch.port import Port
+from ringminus.vmbus.device import Channel
+from ringminus.vmbus.gpa import GpaRange
+
+LARGEST_PACKET = 256 * KIB
+"""Bytes of one packet of the guest: far more than the messages that it may put there."""
+UNPLUGGED, LINK_DOWN, NOT_READY = "unplugged", "link down", "not ready"
+_INITIALIZED = State.INITIALIZED
+
+
+class Sending(NamedTuple):
+    """A packet of the guest that waits: where its bytes are, and on which channel it is completed."""
+
+    channel: int
+    transaction_id: int
+    section: int
+    size: int
+    ranges: Sequence[GpaRange]
+
+
+class Sender:
+    """`buffer` is the guest's while it has one, `channels` are those that are open, by index. `tell` is
+    called with each frame that goes out, if somebody wants to know."""
+
+    def __init__(
+        self, control: RndisControl, counters: AdapterCounters, channels: Mapping[int, Channel]
+    ) -> None:
+        self.port: Port | None = None
+        self.link = False
+        self.tell: Callable[[Frame], None] | None = None
+        self.buffer: SendBuffer | None = None
+        self._control = control
+        self._counters = counters
+        self._channels = channels
+        self._largest = 0
+        self._done = b""
+        self._unflushed = False
+        self._held = False  # whether the port wants no more for now
+        self._waiting: deque[Sending] = deque()
+        self._withheld: list[tuple[int, int]] = []
+
+    @property
+    def waiting(self) -> int:
+        """Packets that are not completed because the port wants no more."""
+        return len(self._waiting) + len(self._withheld)
+
+    def begin(self, buffer: SendBuffer | None, version: int, largest_frame: int) -> None:
+        """The guest gave a buffer, or took it back. `largest_frame` counts the bytes of a frame that is not
+        large."""
+        self.buffer = buffer
+        self._largest = largest_frame
+        self._done = wire.message(
+            MessageType.SEND_RNDIS_PKT_COMPLETE,
+            wire.SendRndisPacketComplete(status=Status.SUCCESS),
+            version,
+        )
+
+    # ------------------------------------------------------------ packets
+
+    def send(
+        self, channel: Channel, transaction_id: int, section: int, size: int, ranges: Sequence[GpaRange]
+    ) -> None:
+        """Take a packet with frames, which is completed now or later; raises `GuestError`."""
+        if self._held:
+            self._waiting.append(Sending(channel.index, transaction_id, section, size, ranges))
+            return
+        self._send_frames(self.read(channel.memory, section, size, ranges))
+        if self._held:
+            self._withheld.append((channel.index, transaction_id))
+        else:
+            channel.complete(transaction_id, self._done)
+
+    def complete(self, channel: Channel, transaction_id: int) -> None:
+        """A packet has done its service."""
+        channel.complete(transaction_id, self._done)
+
+    def read(self, memory: GuestMemory, section: int, size: int, ranges: Sequence[GpaRange]) -> bytes:
+        """A copy of what a packet carries: guest memory may change at any time, and is read once. Raises
+        `GuestError`."""
+        pieces: list[memoryview] = []
+        if section != wire.NO_SECTION:
+            if self.buffer is None:
+                raise GuestError(f"section {section} without a send buffer")
+            pieces = self.buffer.views(section, size)
+            if len(pieces) == 1 and not ranges:
+                return bytes(pieces[0])
+        elif size:
+            raise GuestError(f"{size} bytes of no section")
+        for one in ranges:
+            size += one.byte_count
+            if size > LARGEST_PACKET:
+                raise GuestError(f"a packet of more than {LARGEST_PACKET} bytes")
+            pieces += one.views(memory)
+        return b"".join(pieces)
+
+    def _send_frames(self, data: bytes) -> None:
+        port, counters, tell = self.port, self._counters, self.tell
+        found = frames(data, self._largest, counters)
+        if not self.link or port is None or self._control.state is not _INITIALIZED:
+            return counters.drop_sent(self._why_not(), len(found))
+        for frame in found:
+            counters.sent_frames += 1
+            counters.sent_bytes += len(frame.data)
+            if tell is not None:
+                tell(frame)
+            if not port.send(frame):
+                self._held = True
+        self._unflushed = True
+
+    def _why_not(self) -> str:
+        if self._control.state is not _INITIALIZED:
+            return NOT_READY
+        return UNPLUGGED if self.port is None else LINK_DOWN
+
+    def flush(self) -> None:
+        """No more comes for now."""
+        if self._unflushed and self.port is not None:
+            self._unflushed = False
+            self.port.flush()
+
+    # ------------------------------------------------------------ what waits
+
+    def resume(self) -> None:
+        """The port takes frames again."""
+        self._held = False
+        withheld, self._withheld = self._withheld, []
+        for one in withheld:
+            self._complete(*one)
+        while self._waiting and not self._held:
+            sending = self._waiting.popleft()
+            channel = self._channels.get(sending.channel)
+            if channel is not None:
+                try:
+                    self.send(channel, sending.transaction_id, sending.section, sending.size, sending.ranges)
+                except GuestError as error:
+                    channel.fail(str(error))
+        self.flush()
+
+    def abandon(self, reason: str, index: int | None = None) -> None:
+        """What waits, on one channel or on all, is dropped and completed."""
+        withheld, self._withheld = self._withheld, []
+        waiting, self._waiting = self._waiting, deque()
+        for one in withheld:
+            if index is None or one[0] == index:
+                self._complete(*one)
+            else:
+                self._withheld.append(one)
+        for sending in waiting:
+            if index is None or sending.channel == index:
+                self._counters.drop_sent(reason, self._count(sending))
+                self._complete(sending.channel, sending.transaction_id)
+            else:
+                self._waiting.append(sending)
+        self._held = self._held and bool(self._waiting or self._withheld)
+
+    def _count(self, sending: Sending) -> int:
+        """How many frames a packet has; one that breaks the protocol counts once."""
+        channel = self._channels.get(sending.channel)
+        if channel is None:
+            return 1
+        try:
+            data = self.read(channel.memory, sending.section, sending.size, sending.ranges)
+            return len(frames(data, self._largest, self._counters))
+        except GuestError:
+            return 1
+
+    def _complete(self, index: int, transaction_id: int) -> None:
+        channel = self._channels.get(index)
+        if channel is not None:
+            channel.complete(transaction_id, self._done)
+
+    # ------------------------------------------------------------ state
+
+    def save(self) -> dict[str, Any]:
+        """State as plain data."""
+        return {
+            "withheld": [list(one) for one in self._withheld],
+            "waiting": [
+                [*sending[:4], [[one.byte_count, one.byte_offset, list(one.pfns)] for one in sending.ranges]]
+                for sending in self._waiting
+            ],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """The state that `save` gave; what waits goes on with `resume`."""
+        self._withheld = [(index, number) for index, number in state["withheld"]]
+        self._waiting = deque(
+            Sending(
+                channel,
+                number,
+                section,
+                size,
+                tuple(GpaRange(count, offset, tuple(pfns)) for count, offset, pfns in ranges),
+            )
+            for channel, number, section, size, ranges in state["waiting"]
+        )
+        self._held = bool(self._withheld or self._waiting)
