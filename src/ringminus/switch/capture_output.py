@@ -86,7 +86,8 @@ class Stream:
 
     def close(self) -> None:
         if self._ours:
-            self._file.close()
+            with suppress(OSError):  # what could not be written is not written now either
+                self._file.close()
 
 
 class Pipe:
