@@ -36,9 +36,20 @@ class TscClock(ReferenceClock):
     def __init__(self, read_tsc: Callable[[], int], tsc_hz: int) -> None:
         super().__init__(tsc_hz)
         self._read_tsc = read_tsc
+        self._held: int | None = None
 
     def tsc(self) -> int:
-        return self._read_tsc()
+        return self._read_tsc() if self._held is None else self._held
+
+    def hold(self) -> None:
+        """Stand still until `release`."""
+        if self._held is None:
+            self._held = self._read_tsc()
+
+    def release(self) -> int:
+        """Go on; gives by how many ticks the counter has to be set back for that."""
+        held, self._held = self._held, None
+        return 0 if held is None else self._read_tsc() - held
 
 
 class MockClock(ReferenceClock):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ringminus.clock import MockClock
-from ringminus.cpu.engine import Engine, ExitHandler, Processor, Registers, Stopped
+from ringminus.cpu.engine import Engine, ExitHandler, Processor, ProcessorDebug, Registers, Stopped
 from ringminus.hypervisor.cpuid import SOFTWARE, Profile
 from ringminus.hypervisor.partition import Partition
 from ringminus.hypervisor.vp import VirtualProcessor
@@ -99,6 +99,9 @@ class FakeProcessor(Processor):
     def translate(self, linear: int) -> int | None:
         return linear
 
+    def debug(self) -> ProcessorDebug:
+        raise NotImplementedError
+
     def save(self) -> dict[str, Any]:
         return {}
 
@@ -118,6 +121,12 @@ class FakeEngine(Engine):
     def create_processor(self, index: int, handler: ExitHandler) -> FakeProcessor:
         self.processors.append(FakeProcessor(index))
         return self.processors[-1]
+
+    def pause_clock(self) -> None:
+        pass
+
+    def resume_clock(self) -> None:
+        pass
 
     def close(self) -> None:
         pass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ringminus.clock import NEVER, MockClock, TimerQueue
+from ringminus.clock import NEVER, MockClock, TimerQueue, TscClock
 
 
 def test_what_is_due_fires_in_order_of_deadlines() -> None:
@@ -71,3 +71,15 @@ def test_the_reference_page_formula_gives_the_mock_clocks_time() -> None:
     clock = MockClock(tsc_hz=2_445_800_000)
     clock.advance(123_456_789)
     assert clock.tsc() * clock.scale >> 64 in (123_456_788, 123_456_789)
+
+
+def test_a_held_clock_tells_by_how_much_the_counter_is_to_be_set_back() -> None:
+    counter = [100]
+    clock = TscClock(lambda: counter[0], 1_000_000_000)
+    clock.hold()
+    counter[0] = 150
+    clock.hold()
+    assert clock.tsc() == 100
+    counter[0] = 170
+    assert clock.release() == 70
+    assert (clock.tsc(), clock.release()) == (170, 0)

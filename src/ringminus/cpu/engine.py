@@ -8,8 +8,9 @@ and is returned as a typed object.
 
 from __future__ import annotations
 
+import enum
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -66,7 +67,41 @@ class EngineFailure:
     rip: int
 
 
-Exit = Halted | TripleFault | Stopped | EngineFailure
+class Access(enum.IntFlag):
+    """What a watchpoint watches for."""
+
+    READ = 1
+    WRITE = 2
+    ANY = READ | WRITE
+
+
+@dataclass(frozen=True, slots=True)
+class Watchpoint:
+    """Stops after the instruction that accesses any of `length` bytes at a linear address."""
+
+    address: int
+    length: int
+    access: Access
+
+
+class DebugReason(enum.Enum):
+    """Why a processor stopped for a debugger."""
+
+    STEP = enum.auto()
+    BREAKPOINT = enum.auto()
+    WATCHPOINT = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Debug:
+    """A debugger's event. After a step and at a watchpoint RIP is the next instruction; at a breakpoint it is
+    the breakpoint's, which has not been executed."""
+
+    reason: DebugReason
+    watchpoint: Watchpoint | None = None
+
+
+Exit = Halted | TripleFault | Stopped | EngineFailure | Debug
 
 
 class ExitHandler(Protocol):
@@ -138,6 +173,53 @@ class Registers:
     cr3: int = 0
     cr4: int = 0
     efer: int = 0
+
+
+@dataclass(slots=True)
+class FloatingPoint:
+    """The x87 registers, ST0 first, each of 80 bits as an integer; `tag` has two bits for each physical
+    register; and MXCSR."""
+
+    stack: list[int] = field(default_factory=lambda: [0] * 8)
+    control: int = 0x37F
+    status: int = 0
+    tag: int = 0xFFFF
+    mxcsr: int = 0x1F80
+
+
+class ProcessorDebug(ABC):
+    """What a debugger needs of a processor beyond its registers, while `Processor.run` is not executing."""
+
+    @abstractmethod
+    def set_breakpoints(self, addresses: Collection[int]) -> None:
+        """Make `run` give `Debug` before an instruction at one of these linear addresses, whether they are
+        mapped or not, instead of the ones before. Where it already stands at one it goes no further."""
+
+    @abstractmethod
+    def set_watchpoints(self, watchpoints: Collection[Watchpoint]) -> None:
+        """Make `run` and `step` give `Debug` after an access, instead of the ones before. What devices and
+        page-table walks do is not seen."""
+
+    @abstractmethod
+    def step(self) -> Exit:
+        """Execute one instruction (of a repeated string instruction one round), breakpoints or not, external
+        interrupts masked. An exception in it ends the step at its handler. Never gives `Stopped`."""
+
+    @abstractmethod
+    def floating_point(self) -> FloatingPoint:
+        """A copy."""
+
+    @abstractmethod
+    def set_floating_point(self, state: FloatingPoint) -> None:
+        """Replace it."""
+
+    @property
+    @abstractmethod
+    def kernel_gs_base(self) -> int:
+        """What SWAPGS would bring."""
+
+    @abstractmethod
+    def set_kernel_gs_base(self, value: int) -> None: ...
 
 
 class Processor(ABC):
@@ -221,6 +303,10 @@ class Processor(ABC):
         """Guest-physical address of a linear one by the guest's page tables, or None."""
 
     @abstractmethod
+    def debug(self) -> ProcessorDebug:
+        """For a debugger; what nobody asks for costs nothing."""
+
+    @abstractmethod
     def save(self) -> dict[str, Any]:
         """The whole state, as plain data."""
 
@@ -238,6 +324,14 @@ class Engine(ABC):
     @abstractmethod
     def create_processor(self, index: int, handler: ExitHandler) -> Processor:
         """Add a virtual processor whose exits `handler` answers."""
+
+    @abstractmethod
+    def pause_clock(self) -> None:
+        """Stop the guest's TSC and reference time, until `resume_clock`. No processor runs meanwhile."""
+
+    @abstractmethod
+    def resume_clock(self) -> None:
+        """Let them go on from where they stopped."""
 
     @abstractmethod
     def close(self) -> None:

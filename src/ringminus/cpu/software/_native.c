@@ -50,6 +50,7 @@ static void core_dealloc(Core *self) {
     PyObject_GC_UnTrack(self);
     core_clear(self);
     Py_CLEAR(self->code_pages_owner);
+    PyMem_Free(self->watches);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
@@ -73,6 +74,7 @@ static PyObject *core_run(Core *self, PyObject *unused) {
         return NULL;
     }
     self->outcome = OUTCOME_SHUTDOWN;
+    self->watch_hit = self->unaligned = 0;
     running = self;
     self->thread = PyEval_SaveThread();
     int error = lib.emu_start(self->uc, self->env->eip, 0, 0, 0);
@@ -88,6 +90,38 @@ static PyObject *core_run(Core *self, PyObject *unused) {
     if (self->outcome == OUTCOME_SHUTDOWN && *field(self->uc, UC_STOP_REQUEST))
         self->outcome = OUTCOME_STOPPED;
     return PyLong_FromLong(self->outcome);
+}
+
+static PyObject *core_step(Core *self, PyObject *unused) {
+    if (self->uc == NULL)
+        return core_run(self, unused);
+    core_step_begin(self);
+    PyObject *outcome = core_run(self, unused);
+    core_step_end(self);
+    return outcome;
+}
+
+static PyObject *core_set_watches(Core *self, PyObject *args) {
+    Py_buffer data;
+    if (!PyArg_ParseTuple(args, "y*", &data))
+        return NULL;
+    Watch *watches = PyMem_Realloc(self->watches, (size_t)data.len + 1);
+    if (watches == NULL) {
+        PyBuffer_Release(&data);
+        return PyErr_NoMemory();
+    }
+    memcpy(watches, data.buf, (size_t)data.len);
+    self->watches = watches;
+    self->watch_count = (size_t)data.len / sizeof *watches;
+    PyBuffer_Release(&data);
+    Py_RETURN_NONE;
+}
+
+static PyObject *core_watch_hit(Core *self, PyObject *unused) {
+    (void)unused;
+    if (self->watch_hit == 0)
+        Py_RETURN_NONE;
+    return Py_BuildValue("nO", (Py_ssize_t)self->watch_hit - 1, self->watch_before ? Py_True : Py_False);
 }
 
 static PyObject *core_stop(Core *self, PyObject *unused) {
@@ -213,6 +247,9 @@ static PyObject *core_hooks(Core *self, PyObject *unused) {
 static PyMethodDef core_methods[] = {
     {"set_handler", (PyCFunction)core_set_handler, METH_O, "Who answers exits: a tuple of bound methods."},
     {"run", (PyCFunction)core_run, METH_NOARGS, "Run the guest; gives an outcome."},
+    {"step", (PyCFunction)core_step, METH_NOARGS, "Run one instruction, interrupts masked; gives an outcome."},
+    {"set_watches", (PyCFunction)core_set_watches, METH_VARARGS, "Watchpoints: u64 first, last, kind of each."},
+    {"watch_hit", (PyCFunction)core_watch_hit, METH_NOARGS, "The run's first hit: its number, and whether before."},
     {"stop", (PyCFunction)core_stop, METH_NOARGS, "Make run return soon; from any thread."},
     {"close", (PyCFunction)core_close, METH_NOARGS, "The engine goes; stop does nothing any more."},
     {"request_interrupt", (PyCFunction)core_request_interrupt, METH_O, "Offer an interrupt vector."},
@@ -281,7 +318,8 @@ static const struct {
     long value;
 } layout[] = {
 #define CONSTANT(name) {#name, name}
-    CONSTANT(UC_CPU), CONSTANT(UC_STOP_REQUEST), CONSTANT(UC_NO_EXIT_REQUEST), CONSTANT(CPU_INTERRUPT_REQUEST),
+    CONSTANT(UC_CPU), CONSTANT(UC_STOP_REQUEST), CONSTANT(UC_NO_EXIT_REQUEST), CONSTANT(CPU_NEXT_CFLAGS),
+    CONSTANT(CPU_INTERRUPT_REQUEST), CONSTANT(CPU_SINGLESTEP),
     CONSTANT(CPU_EXCEPTION_INDEX), CONSTANT(CPU_CLASS), CONSTANT(CPU_KICK), CONSTANT(CPU_ENV),
     CONSTANT(CLASS_TLB_FILL), CONSTANT(ENV_EFER), CONSTANT(ENV_MXCSR), CONSTANT(ENV_XMM), CONSTANT(ENV_STAR), CONSTANT(ENV_LSTAR),
     CONSTANT(ENV_CSTAR), CONSTANT(ENV_FMASK), CONSTANT(ENV_ERROR_CODE), CONSTANT(ENV_EXCEPTION_IS_INT),

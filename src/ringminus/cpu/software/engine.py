@@ -23,6 +23,8 @@ CALIBRATION_NS = 10_000_000
 class SoftwareEngine(Engine):
     """AMD64 in software, one host thread. What is no RAM is MMIO, up to 2^40."""
 
+    clock: TscClock
+
     def __init__(self, memory: GuestMemory, tap: Tap, translation_buffer: int = TRANSLATION_BUFFER) -> None:
         self.memory = memory
         self.tap = tap
@@ -106,10 +108,10 @@ class SoftwareEngine(Engine):
         self.core.invalidate(offset, offset + length)
 
     def _start_clock(self) -> TscClock:
-        tsc_offset = ctypes.c_uint64.from_address(self.env_address + layout.LAYOUT["ENV_TSC_OFFSET"])
-        tsc_offset.value = 0
+        self._tsc_offset = ctypes.c_uint64.from_address(self.env_address + layout.LAYOUT["ENV_TSC_OFFSET"])
+        self._tsc_offset.value = 0
         hz = _measure_tsc(self.core)
-        tsc_offset.value = -self.core.tsc() & (1 << 64) - 1
+        self._tsc_offset.value = -self.core.tsc() & (1 << 64) - 1
         return TscClock(self.core.tsc, hz)
 
     @property
@@ -130,6 +132,12 @@ class SoftwareEngine(Engine):
     def counters(self) -> dict[str, Any]:
         """What the native code delivered: exceptions by vector, system calls, interrupts, code pages."""
         return self.core.counters()
+
+    def pause_clock(self) -> None:
+        self.clock.hold()
+
+    def resume_clock(self) -> None:
+        self._tsc_offset.value = self._tsc_offset.value - self.clock.release() & (1 << 64) - 1
 
     def close(self) -> None:
         self.memory.code_pages = None

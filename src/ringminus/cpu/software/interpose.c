@@ -136,8 +136,11 @@ void helper_hlt_x86_64(Env *env, int length) {
     Core *core = running;
     env->eip += length;
     env->hflags &= ~HF_INHIBIT_IRQ;
-    if (U32_AT(core->cpu, CPU_INTERRUPT_REQUEST) & REQUEST_HARD && env->eflags & EFLAGS_IF)
+    if (U32_AT(core->cpu, CPU_INTERRUPT_REQUEST) & REQUEST_HARD && env->eflags & EFLAGS_IF) {
+        if (core->stepping)
+            core->stepping = STEP_DONE;
         lib.loop_exit_noexc(core->cpu);
+    }
     core->outcome = OUTCOME_HALTED;
     I32_AT(core->cpu, CPU_EXCEPTION_INDEX) = EXCP_HLT;
     lib.loop_exit(core->cpu);
@@ -225,6 +228,10 @@ void helper_syscall_x86_64(Env *env, int length) {
 bool x86_cpu_exec_interrupt_x86_64(void *cpu, int request) {
     Core *core = running;
     Env *env = core->env;
+    if (core->stepping) { /* interrupts wait for the end of the step */
+        core_step_turn(core);
+        return false;
+    }
     if (!(request & REQUEST_HARD) || !(env->eflags & EFLAGS_IF) || env->hflags & HF_INHIBIT_IRQ)
         return false;
     core->interrupts++;
@@ -238,6 +245,8 @@ void core_deliver(void *uc, uint32_t vector, void *data) {
     Core *core = data;
     (void)uc;
     core->exceptions[vector & 0xff]++;
+    if (core->stepping)
+        core->stepping = STEP_DONE;
     lib.do_interrupt(core->cpu);
     /* QEMU adds the length of an INT to RIP wherever this is left set */
     I32_AT(core->env, ENV_EXCEPTION_IS_INT) = 0;

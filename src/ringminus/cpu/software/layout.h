@@ -11,7 +11,9 @@
 #define UC_NO_EXIT_REQUEST 0x7f2 /* bool: no stop checks inside a block (they would run a store twice) */
 
 /* CPUState */
+#define CPU_NEXT_CFLAGS 0x18 /* u32: flags of the next block, or all ones */
 #define CPU_INTERRUPT_REQUEST 0x1c
+#define CPU_SINGLESTEP 0x20
 #define CPU_EXCEPTION_INDEX 0x81a0
 #define CPU_CLASS 0x81b0
 #define CPU_KICK 0x8a42 /* u16, icount_decr.high: not 0 makes the next block return to the main loop */

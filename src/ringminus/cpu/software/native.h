@@ -13,7 +13,10 @@ enum { ASK_CPUID, ASK_READ_MSR, ASK_WRITE_MSR, ASK_HYPERCALL, ASK_PORT_IN, ASK_P
        ASK_MMIO_WRITE, ASK_READ_CR8, ASK_WRITE_CR8, ASK_COUNT };
 
 /* Why run() came back. */
-enum { OUTCOME_STOPPED, OUTCOME_HALTED, OUTCOME_SHUTDOWN, OUTCOME_FAILED };
+enum { OUTCOME_STOPPED, OUTCOME_HALTED, OUTCOME_SHUTDOWN, OUTCOME_DEBUG, OUTCOME_FAILED };
+
+/* A single step: its instruction is still to be run, or something else has happened in its place. */
+enum { STEP_NONE, STEP_PENDING, STEP_DONE };
 
 /* Functions of libunicorn that we call; Python looks them up by the names in layout.py, in this order. */
 typedef struct {
@@ -55,6 +58,11 @@ typedef struct {
     struct Core *core;
 } MmioWindow;
 
+/* A debugger's watchpoint: linear addresses, both inclusive; kind has bit 0 for reads and bit 1 for writes. */
+typedef struct {
+    uint64_t first, last, kind;
+} Watch;
+
 typedef struct Core {
     PyObject_HEAD
     uint8_t *uc, *cpu;
@@ -71,6 +79,11 @@ typedef struct Core {
     PyObject *wake;  /* called when an interrupt is offered while the guest does not run */
     uint64_t exceptions[256], system_calls, interrupts, code_page_count, flushes;
     MmioWindow windows[4];
+    int stepping;
+    Watch *watches;
+    size_t watch_count, watch_hit; /* the hit is a number from 1 on; 0 is none */
+    bool watch_before;             /* the instruction of the hit is still to be run */
+    uint64_t unaligned;            /* address of a store of which a second half is to be told */
 } Core;
 
 extern Library lib;
@@ -83,6 +96,9 @@ bool core_bad_fetch(void *uc, int type, uint64_t address, int size, int64_t valu
 uint64_t core_mmio_read(void *uc, uint64_t offset, unsigned size, void *window);
 void core_mmio_write(void *uc, uint64_t offset, unsigned size, uint64_t value, void *window);
 bool core_tlb_fill_installed(const Core *core);
+void core_step_begin(Core *core);
+void core_step_end(Core *core);
+void core_step_turn(Core *core);
 
 static inline uint8_t *field(void *base, long offset) { return (uint8_t *)base + offset; }
 #define U16_AT(base, offset) (*(uint16_t *)field(base, offset))

@@ -23,9 +23,10 @@ from ringminus.cpu.software.library import x86_const
 from ringminus.cpu.software.timed import timed
 
 if TYPE_CHECKING:
+    from ringminus.cpu.software.debug import SoftwareDebug
     from ringminus.cpu.software.engine import SoftwareEngine
 
-STOPPED, HALTED, SHUTDOWN, FAILED = range(4)
+STOPPED, HALTED, SHUTDOWN, DEBUG, FAILED = range(5)
 RFLAGS_IF = 1 << 9
 CR0_PG = 1 << 31
 PTE_PRESENT, PTE_LARGE = 1, 1 << 7
@@ -66,6 +67,7 @@ class SoftwareProcessor(Processor):
         self.interrupt_requested = self._core.interrupt_requested  # type: ignore[method-assign]
         self.general_register = self._core.register  # type: ignore[method-assign,assignment]
         self._traced = False
+        self._debug: SoftwareDebug | None = None
         self._set_handler()
 
     def _set_handler(self) -> None:
@@ -83,13 +85,18 @@ class SoftwareProcessor(Processor):
     def run(self) -> Exit:
         if self._traced != (self._engine.tap.exits is not None):
             self._set_handler()
-        outcome = self._core.run()
+        return self.ended(self._core.run())
+
+    def ended(self, outcome: int) -> Exit:
+        """The native code's outcome as an exit."""
         if outcome == STOPPED:
             return Stopped()
         if outcome == HALTED:
             return Halted(bool(self._env.eflags & RFLAGS_IF))
         if outcome == SHUTDOWN:
             return TripleFault(self._env.eip)
+        if outcome == DEBUG:
+            return self.debug().event()
         return EngineFailure(f"Unicorn error {outcome - FAILED}", self._env.eip)
 
     def stop(self) -> None:
@@ -204,6 +211,13 @@ class SoftwareProcessor(Processor):
                 return int(entry & PTE_ADDRESS & ~offset | linear & offset)
             table = entry & PTE_ADDRESS
         return None
+
+    def debug(self) -> SoftwareDebug:
+        if self._debug is None:
+            from ringminus.cpu.software.debug import SoftwareDebug
+
+            self._debug = SoftwareDebug(self._engine, self)
+        return self._debug
 
     def save(self) -> dict[str, Any]:
         pending = self._core.interrupt_requested()
