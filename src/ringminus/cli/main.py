@@ -23,6 +23,7 @@ COMMANDS = {
     "run": "ringminus.cli.run:run",
     "guest": "ringminus.cli.guest:guest",
     "disk": "ringminus.cli.disk:disk",
+    "switch": "ringminus.cli.switch:switch",
 }
 
 EPILOG = """\b

@@ -17,7 +17,7 @@ from ringminus.switch.link.server import Link, Listener
 from ringminus.switch.mirroring import DESTINATION
 from ringminus.switch.places import Place
 from ringminus.switch.reactor import Reactor
-from ringminus.switch.settings import to_dict
+from ringminus.switch.settings import from_dict, to_dict
 from ringminus.switch.switch import Switch, SwitchPort
 from ringminus.switch.uplinks import Uplink, make_uplink
 
@@ -152,20 +152,35 @@ class Hosting:
         )
 
     def _create(self, request: Request) -> dict[str, Any]:
-        """It is to stay when no guest is on it."""
-        if self.created and not request.flag("again"):
+        """It is to stay when no guest is on it, and has uplinks; all of that or nothing."""
+        if self.created:
             raise ConfigError(
-                f"there is a switch {self.place.name} already: "
-                f"ringminus switch show {self.place.name} shows it"
+                f"there is a switch {self.place.name} already: ringminus switch show {self.place.name} "
+                f"shows it, and ringminus switch plug {self.place.name} adds a NAT or a TAP device"
             )
+        ports = self._add_uplinks(request)
         self.created = True
         self._save()
-        return {"pid": os.getpid()}
+        return {"ports": ports}
 
     def _plug(self, request: Request) -> dict[str, Any]:
-        port = self._add_uplink(request.text("kind"), request.text("options", ""))
+        ports = self._add_uplinks(request)
         self._save()
-        return {"port": port.number}
+        return {"ports": ports}
+
+    def _add_uplinks(self, request: Request) -> list[int]:
+        """Those that are asked for as "nat" or "tap", a colon, and options; all or none."""
+        ports: list[SwitchPort] = []
+        try:
+            for words in request.words("uplinks"):
+                kind, _, options = words.partition(":")
+                ports.append(self._add_uplink(kind, options))
+        except BaseException:
+            for port in ports:
+                del self._uplinks[port]
+                self.switch.unplug(port)
+            raise
+        return [port.number for port in ports]
 
     def _add_uplink(self, kind: str, options: str) -> SwitchPort:
         uplink = make_uplink(kind, options, self._reactor, self._clock, self.switch.timers)
@@ -192,6 +207,8 @@ class Hosting:
         port.configure(changed(port.settings, request.words("options")))
         if isinstance(port.endpoint, Link):
             port.endpoint.tell_settings(port.settings)
+        else:
+            self._save()
         return to_dict(port.settings)
 
     def _stop(self, request: Request) -> dict[str, Any]:
@@ -212,7 +229,10 @@ class Hosting:
         """Keep what was made explicitly. It is written beside and renamed, so that it is whole."""
         if not self.created:
             return
-        uplinks = [{"kind": one.kind, "options": one.options} for one in self._uplinks.values()]
+        uplinks = [
+            {"kind": one.kind, "options": one.options, "settings": to_dict(port.settings)}
+            for port, one in self._uplinks.items()
+        ]
         beside = self.place.state.with_suffix(".part")
         try:
             beside.write_text(json.dumps({"uplinks": uplinks}))
@@ -223,15 +243,15 @@ class Hosting:
     def _restore(self) -> None:
         try:
             uplinks = json.loads(self.place.state.read_text())["uplinks"]
-            kept = [(str(one["kind"]), str(one["options"])) for one in uplinks]
+            kept = [(str(one["kind"]), str(one["options"]), from_dict(one["settings"])) for one in uplinks]
         except FileNotFoundError:
             return
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, ConfigError) as error:
             log.warning("%s says nothing of use: %s", self.place.state, error)
             return
         self.created = True
-        for kind, options in kept:
+        for kind, options, settings in kept:
             try:
-                self._add_uplink(kind, options)
+                self._add_uplink(kind, options).configure(settings)
             except (ConfigError, HostError) as error:
                 log.warning("%s is not plugged in again: %s", kind, error)

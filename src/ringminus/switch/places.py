@@ -134,6 +134,16 @@ class Place:
                 raise HostError(f"cannot lock {self.lock}: {error.strerror}") from None
             os.close(fd)
 
+    def forget(self) -> bool:
+        """Delete what a process left that ended without doing so; False if there is one."""
+        fd = self.take_lock()
+        if fd is None:
+            return False
+        for path in (self.socket, self.log, self.state, self.lock):  # who finds no lock makes its own
+            path.unlink(missing_ok=True)
+        os.close(fd)
+        return True
+
     def is_alive(self) -> bool:
         """Whether a process holds the switch."""
         try:

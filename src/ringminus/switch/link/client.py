@@ -96,7 +96,7 @@ class RemotePort:
         self._up = False
         self._stopped = False
         self._delay = FIRST_RETRY
-        self._unplugged = False
+        self._dismissed = self._unplugged = False
         self._closed = False
 
     # -- of the endpoint
@@ -152,6 +152,11 @@ class RemotePort:
             self._endpoint.close()
 
     # -- of who waits for it
+
+    @property
+    def dismissed(self) -> bool:
+        """The switch was stopped on purpose, or this port unplugged; `trouble` says which."""
+        return self._dismissed
 
     @property
     def connected(self) -> bool:
@@ -215,6 +220,8 @@ class RemotePort:
                 self._timer.arm(self._clock.reference_time() + FIRST_RETRY)
                 return
             self._say(failure)
+        elif not self._dismissed:
+            self._say(f"there is no switch {self.place.name}")
         self._later()
 
     def _later(self) -> None:
@@ -291,7 +298,7 @@ class RemotePort:
         elif kind == Kind.SETTINGS and self._welcome:
             self.settings = settings_of(unpack(body))
         elif kind == Kind.GOODBYE and self._welcome:
-            self._dismissed(Farewell.unpack(body))
+            self._dismiss(Farewell.unpack(body))
         else:
             raise LinkError(f"a message of kind {kind} at the wrong time")
 
@@ -299,12 +306,14 @@ class RemotePort:
         self._welcome = True
         self.number = welcome.port
         self._may_start = self._start
+        self._dismissed = False
         self._delay = FIRST_RETRY
         self._timer.arm(self._clock.reference_time())
         self._say("")
 
-    def _dismissed(self, farewell: Farewell) -> None:
+    def _dismiss(self, farewell: Farewell) -> None:
         """The switch was stopped on purpose, or this port unplugged."""
+        self._dismissed = True
         self._say(farewell.reason)
         self._unplugged = farewell.final
         self._may_start = False

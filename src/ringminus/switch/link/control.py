@@ -14,7 +14,7 @@ from ringminus.switch.link.documents import ROLE_CONTROL, Farewell, Hello, Reque
 from ringminus.switch.link.starter import Starter
 from ringminus.switch.link.stream import Inbox, LinkError, Told, message
 from ringminus.switch.link.wire import Kind
-from ringminus.switch.places import Place
+from ringminus.switch.places import PeerCredentials, Place
 
 PATIENCE = 5.0
 """Seconds for an answer."""
@@ -84,9 +84,15 @@ class Control:
 
     def _silent(self) -> HostError:
         return HostError(
-            f"the switch {self.place.name} does not answer: its process hangs or is stopped; "
-            f"its log is {self.place.log}"
+            f"the switch {self.place.name} does not answer: its process {self._listener()}hangs or is "
+            f"stopped; its log is {self.place.log}"
         )
+
+    def _listener(self) -> str:
+        try:
+            return f"{PeerCredentials.of(self._link).pid} "
+        except OSError:
+            return ""
 
     def _gone(self) -> HostError:
         return HostError(f"the switch {self.place.name} ended meanwhile")
