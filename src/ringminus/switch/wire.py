@@ -70,6 +70,21 @@ class VlanTag(Struct, big_endian=True):
     type: U16
 
 
+class ArpPacket(Struct, big_endian=True):
+    """arphdr of Ethernet and IPv4, with the addresses that follow it (RFC 826). `operation` is 1 of a request
+    and 2 of a reply."""
+
+    hardware_type: U16 = 1
+    protocol_type: U16 = EtherType.IPV4
+    hardware_size: U8 = 6
+    protocol_size: U8 = 4
+    operation: U16
+    sender_address: Annotated[bytes, Bytes(6)]
+    sender_ip: Annotated[bytes, Bytes(4)]
+    target_address: Annotated[bytes, Bytes(6)] = b""
+    target_ip: Annotated[bytes, Bytes(4)]
+
+
 class Ipv4Fragment(IntEnum):
     """Bits of `Ipv4Header.fragment`."""
 
