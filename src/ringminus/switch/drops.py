@@ -26,8 +26,7 @@ class Drop(StrEnum):
     LIMIT = "limit"
     """More waits for the bandwidth limit than there is room for."""
     LINK_DOWN = "link down"
-    """Of the port that it came from, or, since its way was chosen, of the one that it was on its way to; there
-    it is counted then."""
+    """Of the port that it came from; or of the one that it was on its way to, and it is counted there."""
     SAME_PORT = "same port"
     """Its destination is behind the port that it came from."""
     NOBODY = "nobody there"

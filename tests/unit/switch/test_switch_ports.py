@@ -1,4 +1,4 @@
-"""Ports come and go, are counted, configured and described; endpoints may do anything from within `deliver`."""
+"""Ports come and go, are counted, configured and described; endpoints may do anything within `deliver`."""
 
 from __future__ import annotations
 
