@@ -8,12 +8,9 @@ other ends, one iperf3 and one that sends each byte back, are the same processes
 from __future__ import annotations
 
 import contextlib
-import socket
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,8 +20,8 @@ from side_by_side import MEGABYTES, Line, Prepared, append
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from ringminus.errors import HostError
 from support.guest_programs import compile_program, host_program
+from support.net_guests import free_port, iperf3_server, listening
 
 SCRIPT_IN_GUEST = "bin/network.sh"
 LINES = (
@@ -33,36 +30,6 @@ LINES = (
     Line("round_trips", "per s"),
 )
 """A stream over one TCP connection each way, and a byte there and back over TCP as often as it goes."""
-START_TIMEOUT = 5.0
-
-
-def free_port() -> int:
-    """A TCP port of the loopback that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
-@contextmanager
-def server(command: Sequence[str], port: int) -> Iterator[None]:
-    """A process that listens on that port while the block runs."""
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
-        try:
-            deadline = time.monotonic() + START_TIMEOUT
-            while not _listens(port):
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise HostError(f"{command[0]} does not listen on port {port}")
-                time.sleep(0.02)
-            yield
-        finally:
-            process.terminate()
-
-
-def _listens(port: int) -> bool:
-    """Whether a process of this host waits for connections there; it is not connected to for that."""
-    wanted = f"0100007F:{port:04X} 00000000:0000 0A"
-    return wanted in Path("/proc/net/tcp").read_text()
 
 
 @contextmanager
@@ -71,14 +38,14 @@ def prepare(guest: Path) -> Iterator[Prepared]:
     files = host_program("iperf3", "iperf3") | {"bin/round_trips": program}
     files[SCRIPT_IN_GUEST] = (SOURCES / "network.sh").read_bytes()
     image = prepare_with(guest, "network-bench", files, ("virtio_mmio", "virtio_net"))
-    iperf3, echo = free_port(), free_port()
+    echo = free_port()
     with tempfile.NamedTemporaryFile(prefix="ringminus-bench-") as copy, contextlib.ExitStack() as stack:
         copy.write(program)
         copy.flush()
         Path(copy.name).chmod(0o700)
         copy.file.close()  # a file that is open for writing cannot be executed
-        stack.enter_context(server(["iperf3", "-s", "-B", "127.0.0.1", "-p", str(iperf3)], iperf3))
-        stack.enter_context(server([copy.name, "serve", str(echo)], echo))
+        iperf3 = stack.enter_context(iperf3_server())
+        stack.enter_context(listening([copy.name, "serve", str(echo)], echo))
         words = f"{append(SCRIPT_IN_GUEST)}bench.iperf3={iperf3} bench.echo={echo} "
         theirs = ("-netdev", "user,id=net", "-device", "virtio-net-device,netdev=net")
         yield (

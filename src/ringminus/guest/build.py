@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ringminus.errors import ConfigError, HostError
-from ringminus.guest.init_script import INIT, MODULES, ROOT_MODULES
+from ringminus.guest.init_script import INIT, MODULES, ROOT_MODULES, UDHCPC
 from ringminus.guest.initramfs import compress_initramfs, make_initramfs
 from ringminus.guest.modinfo import Module, load_order, module_name
 from ringminus.guest.packages import OWN_KERNEL, Apt, Progress, unpack
@@ -47,7 +47,7 @@ def _recipe(
         "kernel_package": kernel_package,
         "suite": suite,
         "extra": {path: hashlib.sha256(data).hexdigest() for path, data in sorted(extra.items())},
-        "init": hashlib.sha256(INIT.encode()).hexdigest(),
+        "init": hashlib.sha256((INIT + UDHCPC).encode()).hexdigest(),
         "modules": [*MODULES, *ROOT_MODULES, *modules],
     }
 

@@ -58,6 +58,7 @@ busybox --install -s
 mkdir -p /dev/pts && mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /tmp
 ip link set lo up
+[ -e /etc/hosts ] || echo "127.0.0.1 localhost" >/etc/hosts
 
 script= run= modules=yes size= end=poweroff
 root= rootfstype= rootflags= access=rw init=/sbin/init
@@ -198,3 +199,29 @@ sync
 $end -f
 """
 )
+
+UDHCPC = r"""#!/bin/sh
+# What busybox's udhcpc has done with a DHCP server's answer.
+case $1 in
+    deconfig)
+        ip -4 addr flush dev "$interface"
+        ip link set "$interface" up
+        ;;
+    bound | renew)
+        # an address that stays is left alone: connections would end with it
+        if ! ip -4 addr show dev "$interface" | grep -q " inet $ip/$mask "; then
+            ip -4 addr flush dev "$interface"
+            ip addr add "$ip/$mask" ${broadcast:+broadcast "$broadcast"} dev "$interface"
+        fi
+        [ -z "$mtu" ] || ip link set "$interface" mtu "$mtu"
+        if [ -n "$router" ]; then
+            ip route replace default via "${router%% *}" dev "$interface"
+        fi
+        {
+            [ -z "$domain" ] || echo "search $domain"
+            for server in $dns; do echo "nameserver $server"; done
+        } >/etc/resolv.conf
+        ;;
+esac
+"""
+UDHCPC_PATH = "etc/udhcpc/default.script"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import lz4.block  # type: ignore[import-untyped]
 
 from ringminus.guest.cpio import CpioWriter
-from ringminus.guest.init_script import INIT, ORDER, ROOT_MODULES, ROOT_ORDER
+from ringminus.guest.init_script import INIT, ORDER, ROOT_MODULES, ROOT_ORDER, UDHCPC, UDHCPC_PATH
 from ringminus.guest.modinfo import Module
 from ringminus.memory import MIB
 
@@ -53,6 +53,7 @@ def make_initramfs(busybox: bytes, modules: Sequence[Module], extra: Mapping[str
     archive.file("bin/busybox", busybox, 0o755)
     archive.symlink("bin/sh", "busybox")
     archive.file("init", INIT.encode(), 0o755)
+    archive.file(UDHCPC_PATH, UDHCPC.encode(), 0o755)
     for module in modules:
         archive.file(f"lib/modules/{module.name}.ko", module.data)
     archive.file(ORDER, _order(modules))

@@ -65,6 +65,7 @@ _UNITS = "etc/systemd/system"
 LINKS = {
     **{f"{_UNITS}/{unit}": "/dev/null" for unit in MASKED},
     **{f"etc/systemd/system-generators/{name}": "/dev/null" for name in MASKED_GENERATORS},
+    "etc/resolv.conf": "/run/resolv.conf",  # name servers that the network has told of
     "etc/tmpfiles.d/systemd-nologin.conf": "/dev/null",  # and systemd-user-sessions need not lift it
     f"{_UNITS}/default.target": "/lib/systemd/system/multi-user.target",
     f"{_UNITS}/multi-user.target.wants/ringminus-script.service": "../ringminus-script.service",
@@ -77,7 +78,6 @@ REMOVED = ("etc/fstab", "etc/modules-load.d/modules.conf")
 TEXTS = {
     "etc/hostname": "ringminus\n",
     "etc/hosts": "127.0.0.1 localhost ringminus\n::1 localhost ringminus\n",
-    "etc/resolv.conf": "",  # not the build host's
     "etc/machine-id": "",  # each copy makes one up, and no boot is taken for the first
     "root/.hushlogin": "",
 }

@@ -32,6 +32,8 @@ PACKAGES = (
     *("systemd-sysv", "udev", "kmod", "mount", "e2fsprogs", "fdisk", "procps", "iproute2"),
     # Hyper-V's daemons, and what exercises its devices
     *("hyperv-daemons", "fio", "iperf3", "lsscsi", "sg3-utils"),
+    # a network, and what looks into it
+    *("ca-certificates", "curl", "iputils-ping", "ethtool", "tcpdump"),
 )
 DEFAULT_SIZE = 4 * GIB
 LEAST_SIZE = 64 * MIB
