@@ -35,14 +35,19 @@ REST = "rest"
 @dataclass(frozen=True, slots=True)
 class Form:
     """One layout of a message. `structure` follows the protocol's header, or includes it when `whole`; None
-    is a message without fields. `to_guest` restricts it to one direction. `inner` names the protocols of
-    what lies in its fields of bytes, or in the `REST` after it."""
+    is a message without fields. `to_guest` restricts it to one direction, `answers` to answers to the
+    message of that name, `when` to messages with such values in the structure. `inner` names the protocols
+    of what lies in its fields of bytes, or in the `REST` after it, and `lengths` the fields that tell how
+    many of such bytes count."""
 
     name: str
     structure: type[Struct] | None = None
     whole: bool = False
     to_guest: bool | None = None
+    answers: str = ""
+    when: Mapping[str, int] = field(default_factory=dict)
     inner: Mapping[str, str] = field(default_factory=dict)
+    lengths: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,25 +110,32 @@ def declare(protocol: Protocol) -> Protocol:
 
 
 def dissect(
-    protocol: Protocol, data: bytes, *, to_guest: bool = False, number: int | None = None, offset: int = 0
+    protocol: Protocol,
+    data: bytes,
+    *,
+    to_guest: bool = False,
+    number: int | None = None,
+    answers: str = "",
+    offset: int = 0,
 ) -> Layer:
-    """Take a message apart. `number` is its number where the bytes do not tell; `offset` where `data`
-    begins in the outermost message. What is not known, or is cut short, is shown as far as it goes."""
+    """Take a message apart. `number` is its number where the bytes do not tell, `answers` the name of the
+    message that it answers, if that is known; `offset` is where `data` begins in the outermost message. What
+    is not known, or is cut short, is shown as far as it goes."""
     layer = Layer(protocol.name, "", offset, len(data))
     header = protocol.header
     begin = 0 if header is None else header.SIZE
     if number is None:
         if header is None or len(data) < begin:
             layer.missing = max(begin - len(data), 1)
-            return _finished(layer, protocol, data, 0, {}, to_guest)
+            return _finished(layer, data, 0, None, to_guest)
         value = getattr(header.unpack(data), protocol.selector)
         number = value if isinstance(value, int) else 0
-    form = _form(protocol, number, len(data), to_guest)
+    form = _form(protocol, number, data, to_guest, answers)
     if form is None:
         layer.message = _number_name(protocol, number)
         if header is not None:
             _values(layer, header, data, 0, protocol.labels)
-        return _finished(layer, protocol, data, begin, {}, to_guest)
+        return _finished(layer, data, begin, None, to_guest)
     layer.message = form.name
     if header is not None and not form.whole:
         _values(layer, header, data, 0, protocol.labels)
@@ -133,22 +145,31 @@ def dissect(
         end = start + form.structure.SIZE
         layer.missing = max(end - len(data), 0)
         _values(layer, form.structure, data, start, protocol.labels)
-    return _finished(layer, protocol, data, end, form.inner, to_guest)
+    return _finished(layer, data, end, form, to_guest)
 
 
-def _form(protocol: Protocol, number: int, size: int, to_guest: bool) -> Form | None:
+def _form(protocol: Protocol, number: int, data: bytes, to_guest: bool, answers: str) -> Form | None:
     forms = protocol.forms.get(number)
     if forms is None or isinstance(forms, Form):
         return forms
-    fitting = [one for one in forms if one.to_guest is None or one.to_guest == to_guest]
-    if not fitting:
-        return None
     begin = 0 if protocol.header is None else protocol.header.SIZE
-    for one in fitting:
-        needed = 0 if one.structure is None else one.structure.SIZE + (0 if one.whole else begin)
-        if size >= needed:
-            return one
-    return fitting[-1]
+    last = None
+    for one in forms:
+        if one.to_guest not in (None, to_guest) or (one.answers and one.answers != answers):
+            continue
+        start = 0 if one.whole else begin
+        if one.structure is None or len(data) >= start + one.structure.SIZE:
+            if not one.when or _matches(one, data, start):
+                return one
+        elif not one.when:
+            last = one
+    return last
+
+
+def _matches(form: Form, data: bytes, start: int) -> bool:
+    assert form.structure is not None
+    decoded = form.structure.unpack(data, start)
+    return all(getattr(decoded, name) == value for name, value in form.when.items())
 
 
 def _number_name(protocol: Protocol, number: int) -> str:
@@ -188,17 +209,20 @@ def label_of(labels: type[IntEnum] | type[IntFlag] | None, value: object) -> str
     return known.name if isinstance(known, IntEnum) else ""
 
 
-def _finished(
-    layer: Layer, protocol: Protocol, data: bytes, end: int, inner: Mapping[str, str], to_guest: bool
-) -> Layer:
+def _finished(layer: Layer, data: bytes, end: int, form: Form | None, to_guest: bool) -> Layer:
     """Add what follows the structure, and take apart what lies inside."""
     if end < len(data):
         rest = bytes(data[end:])
         layer.values.append(Value(REST, rest, layer.offset + end, len(rest)))
-    for name, within in inner.items():
+    if form is None:
+        return layer
+    for name, within in form.inner.items():
         found = next((one for one in layer.values if one.name == name), None)
-        if found is not None and isinstance(found.value, bytes) and within in PROTOCOLS:
-            layer.inner.append(
-                dissect(PROTOCOLS[within], found.value, to_guest=to_guest, offset=found.offset)
-            )
+        if found is None or not isinstance(found.value, bytes) or within not in PROTOCOLS:
+            continue
+        inside = found.value
+        length = layer.get(form.lengths[name]) if name in form.lengths else None
+        if isinstance(length, int):
+            inside = inside[:length]
+        layer.inner.append(dissect(PROTOCOLS[within], inside, to_guest=to_guest, offset=found.offset))
     return layer

@@ -15,8 +15,13 @@ HYPERCALL = declare(
         None,
         "code",
         {
-            code: Form(call.name, call.header, inner={"payload": "vmbus"} if code == POST_MESSAGE else {})
-            for code, call in CALLS.items()
+            **{code: Form(call.name, call.header) for code, call in CALLS.items()},
+            POST_MESSAGE: Form(
+                CALLS[POST_MESSAGE].name,
+                CALLS[POST_MESSAGE].header,
+                inner={"payload": "vmbus"},
+                lengths={"payload": "payload_size"},
+            ),
         },
         {"message_type": MessageType},
     )

@@ -20,20 +20,43 @@ from ringminus.tap import (
     SynicMessage,
 )
 
+COMPLETION = 11
+"""A ring packet's kind (VM_PKT_COMP)."""
+REMEMBERED = 1 << 14
+"""Requests whose answer is still to come."""
 VMBUS_MESSAGE = 1
 """The SynIC message type of the bus (TLFS: HvMessageType of ports; Linux: VMBUS_MESSAGE)."""
 
 
-def layers(event: Event) -> list[Layer]:
-    """The event as a layer of its own, then what it carries, outermost first; layers may have others
-    within."""
-    found = [event_layer(event)]
-    inside = _INSIDE.get(type(event))
-    if inside is not None:
-        layer = inside(event)
-        if layer is not None:
-            found.append(layer)
-    return found
+class Decoder:
+    """Takes events apart, in their order: it remembers which message a completion answers."""
+
+    def __init__(self) -> None:
+        self._requests: dict[int, str] = {}
+
+    def layers(self, event: Event) -> list[Layer]:
+        """The event as a layer of its own, then what it carries; layers may have others within."""
+        found = [event_layer(event)]
+        if isinstance(event, RingPacket):
+            found += self._packet(event)
+        else:
+            inside = _INSIDE.get(type(event))
+            layer = inside(event) if inside is not None else None
+            if layer is not None:
+                found.append(layer)
+        return found
+
+    def _packet(self, event: RingPacket) -> list[Layer]:
+        protocol = BY_INTERFACE.get(event.interface)
+        if protocol is None:
+            return []
+        answers = self._requests.pop(event.cause, "") if event.kind == COMPLETION else ""
+        layer = dissect(protocol, event.payload, to_guest=event.to_guest, answers=answers)
+        if event.kind != COMPLETION and not event.to_guest:
+            self._requests[event.sequence] = layer.message
+            if len(self._requests) > REMEMBERED:
+                del self._requests[next(iter(self._requests))]
+        return [layer]
 
 
 def flat(found: list[Layer]) -> Iterator[Layer]:
@@ -76,11 +99,6 @@ def _hypercall(event: Hypercall) -> Layer | None:
     return dissect(PROTOCOLS["hypercall_input"], event.block, number=event.code)
 
 
-def _packet(event: RingPacket) -> Layer | None:
-    protocol = BY_INTERFACE.get(event.interface)
-    return dissect(protocol, event.payload, to_guest=event.to_guest) if protocol is not None else None
-
-
 def _device(event: DeviceMessage) -> Layer | None:
     protocol = PROTOCOLS.get(event.protocol)
     return dissect(protocol, event.payload, to_guest=event.to_guest) if protocol is not None else None
@@ -90,6 +108,5 @@ _INSIDE: dict[type[Event], Callable[[Any], Layer | None]] = {
     SynicMessage: _synic,
     BusMessage: _bus,
     Hypercall: _hypercall,
-    RingPacket: _packet,
     DeviceMessage: _device,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from layout.comparison import Same, SameBits, SameNumbers
-from ringminus.devices.storage import cdb_wire, mmc_wire, scsi_wire, wire
+from ringminus.devices.storage import cdb_wire, mmc_wire, protocol, scsi_wire, wire
 from ringminus.wire import Struct
 
 _STORVSC = "hv_storvsc"
@@ -18,6 +18,8 @@ SAME = (
         _STORVSC,
         renamed={"cdb": "sense_data", "queue_sort_key": "queue_sort_ey"},
     ),
+    Same(wire.VstorHeader, "vstor_packet", _STORVSC, until="buffer"),
+    Same(wire.VmscsiAnswer, "vmscsi_request", _STORVSC, until="reserve"),
     Same(wire.VmscsiRequestWin7, "vmscsi_request", _STORVSC, renamed={"cdb": "sense_data"}, until="reserve"),
     Same(wire.ProtocolVersion, "vmstorage_protocol_version", _STORVSC),
     Same(
@@ -55,6 +57,7 @@ NOT_IN_LINUX: dict[type[Struct] | ModuleType, str] = {
     cdb_wire: _SCSI,
     mmc_wire: _SCSI,
     scsi_wire: _SCSI,
+    protocol: _SCSI,
     wire.SubChannelCount: "Linux has a number in its place (vstor_packet.sub_channel_count)",
     wire.OfferProperties: "Linux reads nothing of it",
 }

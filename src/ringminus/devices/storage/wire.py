@@ -104,6 +104,14 @@ class VstorPacket(Struct):
     body: Annotated[bytes, Bytes(52)] = b""
 
 
+class VstorHeader(Struct):
+    """vstor_packet without its body."""
+
+    operation: U32
+    flags: U32
+    status: U32
+
+
 HEADER_SIZE = VstorPacket.offset_of("body")
 
 
@@ -129,6 +137,24 @@ class VmscsiRequest(Struct):
     srb_flags: U32 = 0
     time_out_value: U32 = 0
     queue_sort_key: U32 = 0
+
+
+class VmscsiAnswer(Struct):
+    """The same in an answer: vmscsi_request's other view of the bytes of the CDB."""
+
+    length: U16
+    srb_status: U8
+    scsi_status: U8
+    port_number: U8
+    path_id: U8
+    target_id: U8
+    lun: U8
+    cdb_length: U8
+    sense_info_length: U8
+    data_in: U8
+    reserved: U8
+    data_transfer_length: U32
+    sense_data: Annotated[bytes, Bytes(SENSE_SIZE)]
 
 
 class VmscsiRequestWin7(Struct):
