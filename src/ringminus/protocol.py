@@ -153,7 +153,7 @@ def _form(protocol: Protocol, number: int, data: bytes, to_guest: bool, answers:
     if forms is None or isinstance(forms, Form):
         return forms
     begin = 0 if protocol.header is None else protocol.header.SIZE
-    last = None
+    last = forms[-1]  # rather than nothing, for a message in the wrong direction
     for one in forms:
         if one.to_guest not in (None, to_guest) or (one.answers and one.answers != answers):
             continue
