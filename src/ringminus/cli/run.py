@@ -18,6 +18,7 @@ from ringminus.tap import EVENTS, Tap
 from ringminus.vmbus.device import Device
 
 if TYPE_CHECKING:
+    from ringminus.machine.gdb.address import GdbAddress
     from ringminus.machine.nics import NicConfig
 
 FILE = click.Path(path_type=Path)
@@ -59,6 +60,16 @@ def _nics(texts: tuple[str, ...]) -> tuple[NicConfig, ...]:
     from ringminus.machine.nics import parse_nics
 
     return parse_nics(texts)
+
+
+def _gdb(text: str | None, wait: bool) -> GdbAddress | None:
+    if text is None:
+        if wait:
+            raise ConfigError("--gdb-wait without --gdb: say where gdb will come, such as --gdb :1234")
+        return None
+    from ringminus.machine.gdb.address import parse_gdb
+
+    return parse_gdb(text)
 
 
 def _devices(texts: tuple[str, ...]) -> tuple[Callable[[], Device], ...]:
@@ -119,6 +130,12 @@ def _devices(texts: tuple[str, ...]) -> tuple[Callable[[], Device], ...]:
     metavar="SECONDS",
     help="End after this time, over all restarts.",
 )
+@click.option(
+    "--gdb",
+    metavar="ADDRESS",
+    help="Let gdb attach there: :PORT, HOST:PORT or unix:PATH.",
+)
+@click.option("--gdb-wait", is_flag=True, help="Do not run the guest before gdb says continue.")
 @click.option("--no-reboot", is_flag=True, help="End where the guest restarts.")
 @click.option("--stats", is_flag=True, help="At the end, tell what left the guest, how often, at what cost.")
 @click.option(
@@ -145,6 +162,8 @@ def run(
     devices: tuple[str, ...],
     console: str | None,
     timeout: float | None,
+    gdb: str | None,
+    gdb_wait: bool,
     no_reboot: bool,
     stats: bool,
     as_json: bool,
@@ -181,7 +200,8 @@ def run(
     with contextlib.ExitStack() as stack:
         if log is not None:
             _start_log(stack, tap, log, log_file)
-        status = _run(config, console, timeout, not no_reboot, tap, stats, as_json)
+        debugger = _gdb(gdb, gdb_wait)
+        status = _run(config, console, timeout, not no_reboot, tap, stats, as_json, debugger, gdb_wait)
     sys.exit(status)
 
 
@@ -207,6 +227,8 @@ def _run(
     tap: Tap,
     stats: bool,
     as_json: bool,
+    gdb: GdbAddress | None,
+    gdb_wait: bool,
 ) -> int:
     """Run, report, and give the exit status."""
     from ringminus.cli.report import STATUS, say, tell_end
@@ -217,7 +239,7 @@ def _run(
         from ringminus.lens.stats import Statistics
 
         statistics = Statistics(tap)
-    session = Session(config, Wishes(console, timeout, reboot), tap, statistics)
+    session = Session(config, Wishes(console, timeout, reboot, gdb, gdb_wait), tap, statistics)
     outcome = session.run()
     tell_end(outcome, session.last_lines.text())
     if statistics is not None and as_json:

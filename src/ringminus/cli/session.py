@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from ringminus.lens.stats import ChannelRow, NicRow, Statistics
     from ringminus.machine.config import MachineConfig
+    from ringminus.machine.gdb.address import GdbAddress
+    from ringminus.machine.gdb.server import GdbServer
     from ringminus.machine.network import Network
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -38,11 +40,14 @@ ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """How to run: `console` is tty, stdio or none, `timeout` is in seconds."""
+    """How to run: `console` is tty, stdio or none, `timeout` is in seconds, `gdb` is where a gdb may come, for
+    which the guest waits with `gdb_wait`."""
 
     console: str = "stdio"
     timeout: float | None = None
     reboot: bool = True
+    gdb: GdbAddress | None = None
+    gdb_wait: bool = False
 
 
 class Session:
@@ -59,6 +64,7 @@ class Session:
         self._worker: Worker | None = None
         self._output: Output | None = None
         self._terminal: RawTerminal | None = None
+        self._gdb: GdbServer | None = None
         self._ended: Outcome | None = None
         self._changed = asyncio.Event()
         self.last_lines = LastLines()
@@ -70,12 +76,25 @@ class Session:
     async def _main(self, selector: selectors.BaseSelector) -> Outcome:
         with contextlib.ExitStack() as stack:
             self._listen_outside(stack)
+            await self._listen_for_gdb()
             outcome = await self._run_machine(selector, lambda: self._open_console(stack))
             while outcome.end is End.REBOOT and self._wishes.reboot and self._ended is None:
                 gc.collect()  # a machine is full of cycles, and the next one wants the memory
                 outcome = await self._run_machine(selector, None)
             await self._drain()
+            if self._gdb is not None:
+                await self._gdb.close(self._ended or outcome)
             return self._ended or outcome
+
+    async def _listen_for_gdb(self) -> None:
+        if self._wishes.gdb is None:
+            return
+        from ringminus.machine.gdb.server import GdbServer
+
+        wait, by_gdb = self._wishes.gdb_wait, Outcome(End.INTERRUPTED, "by gdb")
+        self._gdb = GdbServer(self._wishes.gdb, waits=wait, kill=lambda: self._end(by_gdb))
+        words = await self._gdb.open()
+        click.echo(f"ringminus: {'the guest waits for gdb' if wait else 'for gdb'}: {words}", err=True)
 
     async def _run_machine(
         self, selector: selectors.BaseSelector, opened: Callable[[], None] | None
@@ -89,11 +108,15 @@ class Session:
             self._worker = Worker(machine, selector)
             if self._output is not None and self._output.waits:
                 self._worker.hold()
+            if self._gdb is not None:
+                self._gdb.attach(self._worker)
             if self._ended is not None:
                 self._worker.end(self._ended)
             return await self._worker.run()
         finally:
             self._worker = None
+            if self._gdb is not None:
+                self._gdb.detach_worker()
             if self._statistics is not None:
                 seconds = time.perf_counter() - started
                 idle = (vp.idle_time for vp in machine.partition.vps)

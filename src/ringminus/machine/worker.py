@@ -10,10 +10,10 @@ import asyncio
 import selectors
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from ringminus.clock import NEVER
-from ringminus.cpu.engine import EngineFailure, Halted, TripleFault
+from ringminus.cpu.engine import Debug, EngineFailure, Exit, Halted, TripleFault
 from ringminus.hypervisor.crash import CrashReport
 from ringminus.machine.kicker import AlarmDescriptor, Kicker
 from ringminus.machine.machine import Machine
@@ -27,10 +27,27 @@ CRASH_GRACE_SECONDS = 1.0
 T = TypeVar("T")
 
 
+class Debugger(Protocol):
+    """Who runs the guest in its own way, and holds the worker when it has stopped."""
+
+    def run(self) -> Exit:
+        """In place of the processor's."""
+
+    def stopped(self, event: Debug) -> None:
+        """The processor came to where it was to stop."""
+
+    async def look(self, outcome: Outcome) -> None:
+        """The guest is about to end so; it ends when this returns."""
+
+    def hurry(self) -> None:
+        """Somebody wants the end who does not wait: `look` is to return."""
+
+
 class Worker:
     """Runs `machine` until it ends; made and used inside the loop of `run_on_loop`.
 
-    `hold` and `release` stop the guest and let it go on, for who cannot take what it gives."""
+    `hold` and `release` stop the guest and let it go on, for who cannot take what it gives. A `debugger` runs
+    the guest as it likes."""
 
     def __init__(self, machine: Machine, selector: selectors.BaseSelector) -> None:
         self.machine = machine
@@ -48,7 +65,8 @@ class Worker:
         self._kicker = Kicker(selector.fileno(), self._processor.stop)  # type: ignore[attr-defined]
         self._alarm = AlarmDescriptor()
         self._inside = False
-        self._held = False
+        self._held: set[str] = set()
+        self.debugger: Debugger | None = None
         self._loop_due_ns = 0
         self._reactor = machine.network.reactor if machine.network is not None else None
 
@@ -56,17 +74,19 @@ class Worker:
         """Finish with `outcome`; the first one counts."""
         if self._outcome is None:
             self._outcome = outcome
+        elif self.debugger is not None:
+            self.debugger.hurry()
         self._processor.stop()
         self._awake.set()
 
-    def hold(self) -> None:
-        """Keep the guest from running until `release`; its clock goes on."""
-        self._held = True
+    def hold(self, who: str = "console") -> None:
+        """Keep the guest from running until `release` by the same; its clock goes on."""
+        self._held.add(who)
         self._processor.stop()
 
-    def release(self) -> None:
-        """Let the guest run again."""
-        self._held = False
+    def release(self, who: str = "console") -> None:
+        """Let the guest run again, unless another holds it."""
+        self._held.discard(who)
         self._awake.set()
 
     def _connect(self) -> None:
@@ -94,7 +114,9 @@ class Worker:
 
     def _crash_is_final(self) -> None:
         outcome = self._crash_outcome()
-        if outcome is not None:
+        if outcome is not None and self._held:  # who does not run cannot say its last words
+            self._crash_end = self._loop.call_later(CRASH_GRACE_SECONDS, self._crash_is_final)
+        elif outcome is not None:
             self.end(outcome)
 
     def _crash_outcome(self) -> Outcome | None:
@@ -122,12 +144,16 @@ class Worker:
         """Run the guest to its end."""
         self._connect()
         try:
-            while self._outcome is None:
-                self._timers.fire(self._clock.reference_time())
-                await self._slice()
+            while True:
                 while self._held and self._outcome is None:
                     self._awake.clear()
                     await self._awake.wait()
+                if self._outcome is not None:
+                    break
+                self._timers.fire(self._clock.reference_time())
+                await self._slice()
+            if self.debugger is not None:
+                await self.debugger.look(self._outcome)
             return self._outcome
         finally:
             self._disconnect()
@@ -138,7 +164,7 @@ class Worker:
         kicker.enter(None if deadline == NEVER else time.monotonic_ns() + max(0, self._until(deadline)))
         self._inside = True
         try:
-            ended = processor.run()
+            ended = processor.run() if self.debugger is None else self.debugger.run()
         finally:
             self._inside = False
             kicker.leave()
@@ -153,6 +179,8 @@ class Worker:
         elif isinstance(ended, EngineFailure):
             reason = f"{ended.reason} at RIP {ended.rip:#x}"
             self.end(Outcome(End.FAILURE, reason, registers=processor.registers()))
+        elif isinstance(ended, Debug) and self.debugger is not None:
+            self.debugger.stopped(ended)
         elif kicker.loop_is_ready or kicker.slice_is_over:
             self._loop_due_ns = 0
         if self._vp.idle:
@@ -173,6 +201,9 @@ class Worker:
         since = self._clock.reference_time()
         while self._outcome is None and not self._vp.has_interrupt():
             self._awake.clear()
+            if self._held:
+                await self._awake.wait()
+                continue
             deadline = self._timers.next_deadline()
             remaining = self._until(deadline) if deadline != NEVER else 0
             if deadline != NEVER and remaining <= 0:

@@ -1,0 +1,1 @@
+"""A server for gdb: the guest's processors as threads of a remote target."""
