@@ -277,6 +277,24 @@ class SwitchMachine(RuleBasedStateMachine):
             for _ in range(repeat):
                 self._send(port, frame(destination, source, bytes(1000)))
 
+    @rule(first=plugged, second=plugged, tci=tags, inner=tags, server=st.booleans())
+    def exchange(
+        self,
+        first: ModelPort | None,
+        second: ModelPort | None,
+        tci: int | None,
+        inner: int | None,
+        server: bool,
+    ) -> None:
+        """Two get to know each other, and then one says something strange."""
+        if first is None or second is None:
+            return
+        here, there = (one.settings.address or mac(16 + one.port.number) for one in (first, second))
+        self._send(second, frame(BROADCAST, there))
+        self._send(first, frame(there, here))
+        data = there + here + DHCP_OFFER[12:] if server else frame(there, here).data
+        self._send(first, Frame(tagged(data, inner) if inner is not None else data, tci))
+
     def _send(self, port: ModelPort, sent: Frame) -> None:
         port.sent += 1
         before = port.port.waiting
@@ -338,7 +356,7 @@ class SwitchMachine(RuleBasedStateMachine):
 
 
 SwitchMachine.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 TestSwitchMachine = SwitchMachine.TestCase
 

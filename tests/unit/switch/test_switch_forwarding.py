@@ -83,6 +83,17 @@ def test_an_address_that_moved_is_found_at_its_new_port(bed: Bed) -> None:
     assert first.frames == []
 
 
+def test_an_address_moves_with_a_frame_for_one_that_is_known(bed: Bed) -> None:
+    first, second, third = learning(bed)
+    for endpoint, number in ((first, 1), (third, 3)):
+        endpoint.port.send(frame(BROADCAST, mac(number)))
+    second.port.send(frame(mac(3), mac(1)))
+    first.taken()
+    second.taken()
+    third.port.send(frame(mac(1), mac(3)))
+    assert [len(one.frames) for one in (first, second)] == [0, 1]
+
+
 def test_a_silent_address_is_forgotten_and_a_busy_one_is_not(bed: Bed) -> None:
     first, second, third = learning(bed)
     first.port.send(frame(BROADCAST, mac(1)))

@@ -65,6 +65,23 @@ def test_tagged_frames_of_an_access_port_are_dropped(bed: Bed, sent: Frame) -> N
     assert port.counters.dropped == {Drop.VLAN: 1}
 
 
+@pytest.mark.parametrize("mode", [access(5), trunk(6, native=5)])
+@pytest.mark.parametrize("inner", [None, 6, 0])
+@pytest.mark.parametrize("tci", [None, 5, 7, 0])
+def test_tags_are_minded_between_ports_that_know_each_other(
+    bed: Bed, mode: VlanMode, tci: int | None, inner: int | None
+) -> None:
+    first, second, six = (plug(bed, one) for one in (mode, access(5), access(6)))
+    first.port.send(frame(BROADCAST, mac(1)))
+    second.port.send(frame(mac(1), mac(2)))
+    second.taken()
+    data = frame(mac(2), mac(1)).data
+    first.port.send(Frame(data if inner is None else tagged(data, inner), tci))
+    passes = (tci, inner) in {(None, None), (None, 0), (0, None)}
+    assert [(one.data, one.tci) for one in second.frames] == [(data, None)] * passes
+    assert len(six.frames) == ((tci, inner, len(mode.trunk)) == (None, 6, 1))
+
+
 @pytest.mark.parametrize("make", [lambda tci: frame(tci=tci), within])
 def test_priority_of_an_access_port_is_kept_where_a_tag_goes_out(bed: Bed, make: type[Frame]) -> None:
     first, second, uplink = plug(bed, access(5)), plug(bed, access(5)), plug(bed, trunk(5))
