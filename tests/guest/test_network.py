@@ -252,8 +252,8 @@ def test_offloads_are_used_when_they_are_on(image: GuestImage) -> None:
 
 # ---------------------------------------------------------------- changes under traffic
 
-TRAFFIC = "while :; do wget -q -T 5 -O /dev/null http://{host}:{port}/300000; done & traffic=$!"
-STOP = "kill $traffic; wait $traffic"
+TRAFFIC = "while :; do timeout 5 wget -q -O /dev/null http://{host}:{port}/300000; done & traffic=$!"
+STOP = "kill $traffic; wait $traffic; killall -q wget"
 
 
 def test_the_guest_sees_its_link_go_and_come(image: GuestImage, port: int) -> None:
