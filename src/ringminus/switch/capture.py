@@ -109,22 +109,26 @@ class CaptureFile:
         self._buffer, self._buffered, self._records = [], 0, 0
         failure = None
         try:
-            taken = self._output.write(data)
+            taken = self._output.write(data, records)
         except OSError as error:
             taken, failure = False, error
         if not taken:
-            self.captured -= records
-            self.dropped += records
             self._size -= len(data)
+            self._lose(records)
         if failure is not None:
             self._failed(failure)
 
     def close(self) -> None:
         self.flush()
         self.ended = True
-        self._output.close()
+        self._lose(self._output.close())
 
-    def _failed(self, error: OSError) -> None:
+    def _lose(self, records: int) -> None:
+        self.captured -= records
+        self.dropped += records
+
+    def _failed(self, error: OSError, lost: int = 0) -> None:
+        self._lose(lost)
         if self.ended:
             return
         if error.errno in _READER_WENT:

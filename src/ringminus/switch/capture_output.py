@@ -8,6 +8,7 @@ import errno
 import os
 import select
 import stat
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,22 +22,24 @@ QUEUE_BYTES = 8 << 20
 """Bytes that wait for a pipe's reader."""
 
 _STDOUT = 1
+_MOMENT = 0.2  # seconds
 _STEP = select.PIPE_BUF  # a pipe or a socket that is ready takes so much without waiting
 
-Failed = Callable[[OSError], None]
+Failed = Callable[[OSError, int], None]
+"""Told of an error after which nothing more is written, and of how many records that were taken are lost."""
 
 
 class Output(Protocol):
     """What a capture writes to."""
 
-    def write(self, data: bytes) -> bool:
+    def write(self, data: bytes, records: int) -> bool:
         """Take records; False if they are lost. Raises `OSError` if they are, and all later ones would be."""
 
     def finish(self, done: Callable[[], None]) -> None:
         """Close when all has been written, and say so."""
 
-    def close(self) -> None:
-        """Close now."""
+    def close(self) -> int:
+        """Close now; gives how many records that were taken are lost."""
 
 
 class RegularFile:
@@ -45,7 +48,7 @@ class RegularFile:
     def __init__(self, fd: int) -> None:
         self._fd = fd
 
-    def write(self, data: bytes) -> bool:
+    def write(self, data: bytes, records: int) -> bool:
         rest, written = memoryview(data), 0
         try:
             while rest:
@@ -62,10 +65,11 @@ class RegularFile:
         self.close()
         done()
 
-    def close(self) -> None:
+    def close(self) -> int:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+        return 0
 
 
 class Stream:
@@ -75,7 +79,7 @@ class Stream:
         self._file = file
         self._ours = ours
 
-    def write(self, data: bytes) -> bool:
+    def write(self, data: bytes, records: int) -> bool:
         self._file.write(data)
         self._file.flush()
         return True
@@ -84,10 +88,11 @@ class Stream:
         self.close()
         done()
 
-    def close(self) -> None:
+    def close(self) -> int:
         if self._ours:
             with suppress(OSError):  # what could not be written is not written now either
                 self._file.close()
+        return 0
 
 
 class Pipe:
@@ -97,7 +102,7 @@ class Pipe:
     def __init__(self, fd: int, reactor: Reactor, failed: Failed) -> None:
         self._fd = fd
         self._reactor = reactor
-        self._queue: deque[memoryview] = deque()
+        self._queue: deque[tuple[memoryview, int]] = deque()  # data, and the records that end in it
         self._queued = 0
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
@@ -105,10 +110,10 @@ class Pipe:
         self._done: Callable[[], None] | None = None
         reactor.watch(fd, 0, self._ready)  # tells that the reader went
 
-    def write(self, data: bytes) -> bool:
+    def write(self, data: bytes, records: int) -> bool:
         if self._queued + len(data) > QUEUE_BYTES or self._fd < 0:
             return False
-        self._queue.append(memoryview(data))
+        self._queue.append((memoryview(data), records))
         self._queued += len(data)
         if len(self._queue) == 1:
             self._drain()
@@ -120,16 +125,25 @@ class Pipe:
         if self._queue:
             self._done = done
         else:
-            self.close()
+            self._shut()
             done()
 
-    def close(self) -> None:
+    def close(self) -> int:
+        """A reader that is there but slow has a moment to take what waits."""
+        until = time.monotonic() + _MOMENT
+        while self._queue and (left := until - time.monotonic()) > 0 and self._poll.poll(left * 1000):
+            self._drain()
+        return self._shut()
+
+    def _shut(self) -> int:
+        lost = sum(records for _, records in self._queue)
         if self._fd >= 0:
             self._queue.clear()
             self._queued = 0
             self._reactor.forget(self._fd)
             os.close(self._fd)
             self._fd = -1
+        return lost
 
     def _ready(self, events: int) -> None:
         if events & (select.EPOLLERR | select.EPOLLHUP):
@@ -140,12 +154,12 @@ class Pipe:
             if self._done is None:
                 self._reactor.watch(self._fd, 0, self._ready)
             else:
-                self.close()
+                self._shut()
                 self._done()
 
     def _drain(self) -> None:
         while self._queue and self._poll.poll(0):
-            first = self._queue[0]
+            first, records = self._queue[0]
             try:
                 count = os.write(self._fd, first[:_STEP])
             except BlockingIOError:
@@ -157,11 +171,10 @@ class Pipe:
             if count == len(first):
                 self._queue.popleft()
             else:
-                self._queue[0] = first[count:]
+                self._queue[0] = (first[count:], records)
 
     def _fail(self, error: OSError) -> None:
-        self.close()
-        self._failed(error)
+        self._failed(error, self._shut())
         if self._done is not None:
             self._done()
 

@@ -98,7 +98,7 @@ class Lab:
         self.b.tap.plugged(self.from_b)
 
     def change(self, change: Callable[[Frame], list[Frame]]) -> None:
-        self.from_a.change = self.from_b.change = change  # type: ignore[method-assign]
+        self.from_a.change = self.from_b.change = change  # type: ignore[method-assign,assignment]
 
     def transfer(self, address: str, client: Namespace, server: Namespace) -> None:
         started = [server.python(SERVER, address), client.python(CLIENT, address, str(MEGABYTES))]
