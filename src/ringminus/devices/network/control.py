@@ -41,6 +41,7 @@ from ringminus.devices.network.rndis_wire import (
 )
 from ringminus.devices.network.rss import ReceiveSideScaling, RssSettings
 from ringminus.errors import GuestError
+from ringminus.switch.port import BROADCAST
 from ringminus.wire import Struct
 
 DEFAULT_MTU = 1500
@@ -73,12 +74,8 @@ class OutOfOrder(GuestError):
 
 def encode(kind: MessageType, body: Struct, info: bytes = b"") -> bytes:
     """A whole message."""
-    packed = body.pack()
-    return (
-        MessageHeader(ndis_msg_type=kind, msg_len=HEADER_SIZE + len(packed) + len(info)).pack()
-        + packed
-        + info
-    )
+    packed = body.pack() + info
+    return MessageHeader(ndis_msg_type=kind, msg_len=HEADER_SIZE + len(packed)).pack() + packed
 
 
 def indication(status: Status, info: bytes = b"") -> bytes:
@@ -119,28 +116,25 @@ class RndisControl:
         """The guest wants other frames: `packet_filter` or `multicast` is another one."""
         self.statistics: Callable[[], Statistics] = Statistics
         self.rss_settings = RssSettings(subchannels + 1)
-        self.state = State.UNINITIALIZED
-        self._clear()
+        self.packet_filter = 0
+        self.reset()
 
-    def _clear(self) -> None:
+    def reset(self) -> None:
+        """Begin anew: the guest closed the channel. It keeps its address: a guest that closes the channel to
+        change its MTU does not say again which address it has."""
         self.mtu = min(DEFAULT_MTU, self.largest_mtu)
         self.ndis_version = oids.NEWEST_NDIS
-        self.packet_filter = 0
+        self._stop(State.UNINITIALIZED)
+
+    def _stop(self, state: State) -> None:
+        """Forget what the guest has set."""
+        self.state = state
+        filtered, self.packet_filter = self.packet_filter, 0
         self.multicast = frozenset()
         self.lookahead = 0
         self.protocol_options = 0
         self.offloads = Offloads()
         self.rss_settings.reset()
-
-    def reset(self) -> None:
-        """Begin anew: the guest closed the channel. It keeps its address: a guest that closes the channel to
-        change its MTU does not say again which address it has."""
-        self._stop(State.UNINITIALIZED)
-
-    def _stop(self, state: State) -> None:
-        self.state = state
-        filtered = self.packet_filter
-        self._clear()
         if filtered:
             self.on_filter(0)
 
@@ -154,10 +148,12 @@ class RndisControl:
         wanted = self.packet_filter
         if wanted & _PROMISCUOUS:
             return True
-        if not destination[0] & 1:
-            return bool(wanted & _DIRECTED) and destination == self.address
-        if destination == _BROADCAST_ADDRESS:
+        if destination == self.address:
+            return bool(wanted & _DIRECTED)
+        if destination == BROADCAST:
             return bool(wanted & _BROADCAST)
+        if not destination or not destination[0] & 1:
+            return False
         return bool(wanted & _ALL_MULTICAST or (wanted & _MULTICAST and destination in self.multicast))
 
     def receive(self, message: memoryview | bytes) -> list[bytes]:
@@ -242,9 +238,9 @@ class RndisControl:
         answer = KeepaliveComplete(req_id=request.req_id, status=Status.SUCCESS)
         return [encode(MessageType.KEEPALIVE_C, answer)]
 
-    def link_messages(self, up: bool, megabits: int, *, moved: bool = False) -> list[bytes]:
-        """The link is like this now; returns what the guest is to be told. `moved` says that there is another
-        network behind it, although it was up all the time: a guest then asks for an address anew."""
+    def link_messages(self, up: bool, megabits: int) -> list[bytes]:
+        """The link is like this now; returns what the guest is to be told. The speed comes first, so that it
+        is known when the link comes up."""
         before, self.link = self.link, Link(up, megabits)
         if self.state is not State.INITIALIZED:
             return []
@@ -254,8 +250,6 @@ class RndisControl:
             messages.append(indication(Status.LINK_SPEED_CHANGE, speed))
         if up != before.up:
             messages.append(indication(Status.MEDIA_CONNECT if up else Status.MEDIA_DISCONNECT))
-        elif up and moved:
-            messages.append(indication(Status.NETWORK_CHANGE))
         return messages
 
     def save(self) -> dict[str, Any]:
@@ -293,7 +287,6 @@ class RndisControl:
 _DIRECTED, _MULTICAST = int(PacketFilter.DIRECTED), int(PacketFilter.MULTICAST)
 _ALL_MULTICAST, _BROADCAST = int(PacketFilter.ALL_MULTICAST), int(PacketFilter.BROADCAST)
 _PROMISCUOUS = int(PacketFilter.PROMISCUOUS)
-_BROADCAST_ADDRESS = b"\xff" * 6
 
 
 def _information(body: bytes, request: QueryRequest | SetRequest) -> bytes:

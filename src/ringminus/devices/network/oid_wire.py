@@ -11,8 +11,6 @@ from enum import IntEnum, IntFlag
 from ringminus.devices.network.ndis_wire import ObjectHeader
 from ringminus.wire import U32, U64, Struct
 
-NDIS_6_30 = (6, 30)
-
 
 class Oid(IntEnum):
     """Object identifiers, OID_…, that are answered. The second byte from below tells a mandatory one (1)
