@@ -34,6 +34,7 @@ FILTERED, CLOSED = "filtered", "channel closed"
 _SEND_RNDIS_PKT = int(MessageType.SEND_RNDIS_PKT)
 _UNPACK_SEND = wire.HOT_SEND.unpack_from
 _DATA, _CONTROL = int(ChannelType.DATA), int(ChannelType.CONTROL)
+_TRANSFER = PacketType.DATA_USING_XFER_PAGES
 _INITIALIZED = State.INITIALIZED
 
 
@@ -156,8 +157,9 @@ class SyntheticNic(Device):
             return self._shake_hands(channel, packet)
         if not self._ready:
             raise OutOfOrder(self.handshake.state, kind)
-        if not packet.wants_completion:
-            raise GuestError("SEND_RNDIS_PKT that wants no completion")
+        if not packet.wants_completion or packet.kind is _TRANSFER:
+            why = f"in a packet of type {packet.kind}" if packet.wants_completion else "wants no completion"
+            raise GuestError(f"SEND_RNDIS_PKT {why}")
         sender = self.sender
         if channel_type == _DATA:
             if self.services.tap.frames is not None or sender.tell is not None:
