@@ -22,7 +22,9 @@ from layout.comparison import (
 from ringminus.wire import Struct
 from support.kernel_types import KernelTypes
 
-CHECKED = tuple(f"ringminus.{part}." for part in ("hypervisor", "vmbus", "devices", "machine", "guest"))
+CHECKED = tuple(
+    f"ringminus.{part}." for part in ("hypervisor", "vmbus", "devices", "machine", "guest", "switch")
+)
 TABLES = [importlib.import_module(f"layout.tables.{m.name}") for m in pkgutil.iter_modules(tables.__path__)]
 SAME: list[Same] = [same for table in TABLES for same in table.SAME]
 NUMBERS: list[SameNumbers] = [same for table in TABLES for same in table.NUMBERS]
