@@ -134,7 +134,6 @@ def _detached(name: str, ready: int) -> NoReturn:
         print(error, file=sys.stderr)
     except OSError as error:
         print(f"{error.filename or name}: {error.strerror}", file=sys.stderr)
-        traceback.print_exc(file=sys.stderr)
     except BaseException:
         traceback.print_exc(file=sys.stderr)
     sys.stderr.flush()

@@ -10,7 +10,15 @@ from typing import Any, Self
 
 from ringminus.errors import ConfigError, HostError
 from ringminus.switch.frame import Frame
-from ringminus.switch.link.documents import ROLE_CONTROL, Farewell, Hello, Request, Response, Welcome
+from ringminus.switch.link.documents import (
+    ROLE_CONTROL,
+    Farewell,
+    Hello,
+    Request,
+    Response,
+    Welcome,
+    may_be_said,
+)
 from ringminus.switch.link.starter import Starter
 from ringminus.switch.link.stream import Inbox, LinkError, Told, message
 from ringminus.switch.link.wire import Kind
@@ -60,6 +68,10 @@ class Control:
 
     def request(self, operation: str, **arguments: Any) -> dict[str, Any]:
         """Ask for an operation; raises what the switch says against it, as `ConfigError` or `HostError`."""
+        for value in arguments.values():
+            for one in value if isinstance(value, list) else [value]:
+                if isinstance(one, str) and not may_be_said(one):
+                    raise ConfigError(f"{one!r:.60} is too long, or has characters that cannot be printed")
         kind, body = self._exchange(Kind.REQUEST, Request(operation, arguments).pack())
         if kind != Kind.RESPONSE:
             raise LinkError(f"the switch {self.place.name} answers with a message of kind {kind}")

@@ -39,11 +39,16 @@ def unpack(body: bytes) -> dict[str, Any]:
     return document
 
 
+def may_be_said(text: str) -> bool:
+    """Whether a message may have this text; arguments of a command may be anything."""
+    return len(text) <= LONGEST_TEXT and text.isprintable()
+
+
 def _get(document: dict[str, Any], name: str, kind: type[T], default: T | None = None) -> T:
     value = document.get(name, default)
     if type(value) is not kind:  # a bool is no number here
         raise LinkError(f"{name}: {str(value)[:40]!r} is no {kind.__name__}")
-    if isinstance(value, str) and (len(value) > LONGEST_TEXT or not value.isprintable()):
+    if isinstance(value, str) and not may_be_said(value):
         raise LinkError(f"{name} is too long, or has unprintable characters")
     return value
 
@@ -67,7 +72,14 @@ def settings_of(document: object) -> PortSettings:
     try:
         return from_dict(document)
     except ConfigError as error:
-        raise LinkError(str(error)) from None
+        raise LinkError(_shown(str(error))) from None
+
+
+def _shown(text: str) -> str:
+    """What a peer said as it may be printed."""
+    return "".join(
+        char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text[:LONGEST_TEXT]
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +138,7 @@ class Farewell:
     final: bool = False
 
     def pack(self) -> bytes:
-        return pack({"reason": self.reason[:LONGEST_TEXT], "final": self.final})
+        return pack({"reason": _shown(self.reason), "final": self.final})
 
     @staticmethod
     def unpack(body: bytes) -> Farewell:
@@ -182,7 +194,7 @@ class Response:
     kind: str = ""
 
     def pack(self) -> bytes:
-        return pack({"result": self.result, "error": self.error, "kind": self.kind})
+        return pack({"result": self.result, "error": _shown(self.error), "kind": self.kind})
 
     @staticmethod
     def unpack(body: bytes) -> Response:
