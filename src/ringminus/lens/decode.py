@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import fields
-from functools import cache
 from typing import Any
 
 from ringminus.protocol import BY_INTERFACE, PROTOCOLS, Layer, Value, dissect
@@ -76,9 +75,10 @@ def event_layer(event: Event) -> Layer:
     return layer
 
 
-@cache
 def _names(kind: type[Event]) -> tuple[str, ...]:
-    return tuple(one.name for one in fields(kind))
+    if kind not in _NAMES:
+        _NAMES[kind] = tuple(one.name for one in fields(kind))
+    return _NAMES[kind]
 
 
 def _synic(event: SynicMessage) -> Layer | None:
@@ -104,6 +104,7 @@ def _device(event: DeviceMessage) -> Layer | None:
     return dissect(protocol, event.payload, to_guest=event.to_guest) if protocol is not None else None
 
 
+_NAMES: dict[type[Event], tuple[str, ...]] = {}
 _INSIDE: dict[type[Event], Callable[[Any], Layer | None]] = {
     SynicMessage: _synic,
     BusMessage: _bus,
