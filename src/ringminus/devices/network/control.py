@@ -95,6 +95,7 @@ class RndisControl:
 
     state: State
     address: bytes
+    permanent_address: bytes
     mtu: int
     ndis_version: tuple[int, int]
     packet_filter: int
@@ -120,8 +121,9 @@ class RndisControl:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew: the guest closed the channel. It keeps its address: a guest that closes the channel to
-        change its MTU does not say again which address it has."""
+        """Begin anew: the guest closed the channel. For a new MTU Linux does so too, and it does not say
+        again which address it has; a driver that is loaded anew is back at the permanent one, and does not
+        say that either. So both are the guest's until it sets one."""
         self.mtu = min(DEFAULT_MTU, self.largest_mtu)
         self.ndis_version = oids.NEWEST_NDIS
         self._stop(State.UNINITIALIZED)
@@ -135,6 +137,7 @@ class RndisControl:
         self.protocol_options = 0
         self.offloads = Offloads()
         self.rss_settings.reset()
+        self._own: tuple[bytes, ...] = (self.address, self.permanent_address)
         if filtered:
             self.on_filter(0)
 
@@ -148,13 +151,20 @@ class RndisControl:
         wanted = self.packet_filter
         if wanted & _PROMISCUOUS:
             return True
-        if destination == self.address:
+        if destination in self._own:
             return bool(wanted & _DIRECTED)
         if destination == BROADCAST:
             return bool(wanted & _BROADCAST)
         if not destination or not destination[0] & 1:
             return False
         return bool(wanted & _ALL_MULTICAST or (wanted & _MULTICAST and destination in self.multicast))
+
+    def take_address(self, address: bytes) -> None:
+        """The guest sets its address."""
+        self._own = (address,)
+        if address != self.address:
+            self.address = address
+            self.on_address(address)
 
     def receive(self, message: memoryview | bytes) -> list[bytes]:
         """Take one whole control message; returns the messages for the guest, in order. Raises
@@ -257,6 +267,7 @@ class RndisControl:
         return {
             "state": self.state.name,
             "address": self.address,
+            "own": list(self._own),
             "mtu": self.mtu,
             "ndis_version": list(self.ndis_version),
             "packet_filter": self.packet_filter,
@@ -272,6 +283,7 @@ class RndisControl:
         """The state that `save` gave. No callback is called."""
         self.state = State[state["state"]]
         self.address = state["address"]
+        self._own = tuple(state["own"])
         self.mtu = state["mtu"]
         major, minor = state["ndis_version"]
         self.ndis_version = (major, minor)

@@ -315,9 +315,7 @@ def _set_address(control: RndisControl, text: str) -> None:
     address = bytes.fromhex(text.replace("-", ""))
     if address[0] & _MULTICAST or not any(address):
         raise Refused(Status.INVALID_DATA, f"{text} cannot be an adapter's address")
-    if address != control.address:
-        control.address = address
-        control.on_address(address)
+    control.take_address(address)
 
 
 _UNKNOWN: tuple[Query | None, Change | None] = (None, None)
@@ -374,8 +372,7 @@ TABLE: dict[int, tuple[Query | None, Change | None]] = {
     Oid.GEN_BYTES_XMIT: (_wide_counter("sent_bytes"), None),
     Oid.GEN_RCV_DISCARDS: (_wide_counter("received_discards"), None),
     Oid.GEN_XMIT_DISCARDS: (_wide_counter("sent_discards"), None),
-    # A guest that has changed its address and loads its driver anew takes this one, and does not say so.
-    Oid.E802_3_PERMANENT_ADDRESS: (_raw(lambda control: control.address), None),
+    Oid.E802_3_PERMANENT_ADDRESS: (_raw(lambda control: control.permanent_address), None),
     Oid.E802_3_CURRENT_ADDRESS: (_raw(lambda control: control.address), None),
     Oid.E802_3_MULTICAST_LIST: (
         _raw(lambda control: b"".join(sorted(control.multicast))),

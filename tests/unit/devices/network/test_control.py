@@ -116,7 +116,8 @@ def test_a_halt_forgets_what_the_guest_has_set_but_not_its_mtu(guest: RndisGuest
 def test_a_reset_begins_anew_except_for_the_address(guest: RndisGuest) -> None:
     """Linux closes the channel for a new MTU, and does not say again which address it has."""
     control = guest.control
-    control.mtu, control.address = 9000, bytes.fromhex("021122334455")
+    control.mtu = 9000
+    control.take_address(bytes.fromhex("021122334455"))
     guest.set(Oid.GEN_CURRENT_PACKET_FILTER, number(DIRECTED))
     control.reset()
     assert (control.state, control.mtu, control.packet_filter) == (State.UNINITIALIZED, 1500, 0)
