@@ -40,8 +40,8 @@ ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """How to run: `console` is tty, stdio or none, `timeout` is in seconds, `gdb` is where a gdb may come, for
-    which the guest waits with `gdb_wait`."""
+    """How to run: `console` is tty, stdio or none, `timeout` is in seconds, `gdb` is where a gdb may come,
+    for which the guest waits with `gdb_wait`."""
 
     console: str = "stdio"
     timeout: float | None = None

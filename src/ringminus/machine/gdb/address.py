@@ -20,8 +20,8 @@ class GdbAddress:
 
 
 def parse_gdb(text: str) -> GdbAddress:
-    """`:PORT`, `HOST:PORT`, `[HOST]:PORT` or `unix:PATH`; raises `ConfigError`. Without a host only this one's
-    programs can come."""
+    """`:PORT`, `HOST:PORT`, `[HOST]:PORT` or `unix:PATH`; raises `ConfigError`. Without a host only
+    programs of this one can come."""
     if text.startswith("unix:") and len(text) > len("unix:"):
         return GdbAddress(path=Path(text.removeprefix("unix:")))
     host, colon, port = text.removeprefix("tcp:").rpartition(":")
