@@ -12,8 +12,8 @@ from functools import cache
 
 from ringminus.switch import wire
 from ringminus.switch.frame import Checksum, Frame
-from ringminus.switch.headers import UNKNOWN, Headers, parse
-from ringminus.switch.wire import IpProtocol
+from ringminus.switch.headers import NETWORK, UNKNOWN, Headers, parse
+from ringminus.switch.wire import EtherType, IpProtocol, Ipv4Fragment
 
 _MODULUS = 0xFFFF
 _PIECE = 1024  # bytes; for what is not larger, a division in Python is the fastest
@@ -26,6 +26,12 @@ _CHECKSUM_OFFSETS = {
 _UDP_LENGTH = wire.UdpHeader.offset_of("length")
 _ADDRESSES = {4: wire.Ipv4Header.offset_of("source"), 6: wire.Ipv6Header.offset_of("source")}
 _ADDRESSES_END = {4: wire.Ipv4Header.SIZE, 6: wire.Ipv6Header.SIZE}
+_IPV4, _IPV6, _TCP = int(EtherType.IPV4), int(EtherType.IPV6), int(IpProtocol.TCP)
+_MORE_OR_OFFSET = Ipv4Fragment.MORE | Ipv4Fragment.OFFSET
+_PLAIN_IPV4, _PLAIN_IPV6 = NETWORK + wire.Ipv4Header.SIZE, NETWORK + wire.Ipv6Header.SIZE
+_PLAIN_IPV4_ADDRESSES, _PLAIN_IPV6_ADDRESSES = NETWORK + _ADDRESSES[4], NETWORK + _ADDRESSES[6]
+_TCP_OFFSET = wire.TcpHeader.offset_of("offset_and_flags")
+_TCP_CHECKSUM = wire.TcpHeader.offset_of("checksum")
 _IPV4_CHECKSUM = wire.Ipv4Header.offset_of("checksum")
 
 
@@ -74,6 +80,9 @@ def complete(frame: Frame) -> Frame:
     if frame.checksum is not Checksum.MISSING:
         return frame
     data = frame.data
+    plain = _complete_plain(data)
+    if plain is not None:
+        return Frame(plain, frame.tci, Checksum.VALID, frame.segment_size)
     headers = parse(data)
     at = field(headers)
     if headers is None or at == UNKNOWN:
@@ -87,6 +96,36 @@ def complete(frame: Frame) -> Frame:
     rest = memoryview(data)
     data = b"".join((rest[:at], value.to_bytes(2, "little"), rest[at + 2 :]))
     return Frame(data, frame.tci, Checksum.VALID, frame.segment_size)
+
+
+def _complete_plain(data: bytes) -> bytes | None:
+    """`complete` for nearly all frames there are, in a third of the time: TCP over IP with no options of
+    IP's and nothing behind it. None for others."""
+    size = len(data)
+    if size < _PLAIN_IPV4:
+        return None
+    kind, first, length, fragment, protocol = wire.HOT_IPV4.unpack_from(data)
+    if kind == _IPV4:
+        if first != 0x45 or protocol != _TCP or fragment & _MORE_OR_OFFSET or length != size - NETWORK:
+            return None
+        addresses, transport = _PLAIN_IPV4_ADDRESSES, _PLAIN_IPV4
+    elif kind == _IPV6 and size >= _PLAIN_IPV6:
+        first, length, protocol = wire.HOT_IPV6.unpack_from(data)
+        if first >> 4 != 6 or protocol != _TCP or length != size - _PLAIN_IPV6:
+            return None
+        addresses, transport = _PLAIN_IPV6_ADDRESSES, _PLAIN_IPV6
+    else:
+        return None
+    length = size - transport
+    if (
+        length < wire.TcpHeader.SIZE
+        or not wire.TcpHeader.SIZE <= data[transport + _TCP_OFFSET] >> 4 << 2 <= length
+    ):
+        return None
+    at = transport + _TCP_CHECKSUM
+    total = ones_sum(data[addresses:]) + (_TCP + length) * _SWAP
+    value = (int.from_bytes(data[at : at + 2], "little") - total) % _MODULUS
+    return data[:at] + value.to_bytes(2, "little") + data[at + 2 :]
 
 
 def verify(data: bytes) -> bool | None:

@@ -27,7 +27,8 @@ class NatConfig:
     guests from everything but DHCP and the connections that `forwards` bring. With `host_loopback` they
     reach what listens on the host's 127.0.0.1 and ::1 at the host's address. `mtu` is the largest IP packet
     that a guest takes, in bytes: larger datagrams are fragmented for it. `sockets` bounds how many of the
-    host's sockets guests may open (0: 4096, or half of what the process may have open). Raises `ConfigError`."""
+    host's sockets guests may open (0: 4096, or half of what the process may have open). Raises
+    `ConfigError`."""
 
     network: IPv4Network = NETWORK
     ipv6: IPv6Network | None = NETWORK6

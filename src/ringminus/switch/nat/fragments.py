@@ -1,5 +1,5 @@
-"""Cutting IP packets that are larger than the guest's MTU: libslirp is told of the largest MTU there is, so
-that its TCP segments may be large, and does not cut its datagrams."""
+"""Cutting IP packets that are larger than the guest's MTU: libslirp is told of a larger one, so that its TCP
+segments may be large, and cuts datagrams to that if at all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ _ID_MASK = 0xFFFFFFFF
 
 
 class Fragmenter:
-    """Cuts packets to `mtu` bytes: those of libslirp, which have no IP options and no extension headers."""
+    """Cuts packets to `mtu` bytes: those of libslirp, which have no IP options and no extension headers. In
+    IPv4 they may be fragments."""
 
     def __init__(self, mtu: int) -> None:
         self._mtu = mtu
@@ -28,10 +29,11 @@ class Fragmenter:
         header = wire.Ipv4Header.unpack(data, _NETWORK)
         begin = _NETWORK + header.SIZE
         size = (self._mtu - header.SIZE) // _UNIT * _UNIT
+        before, more_after = header.fragment & Ipv4Fragment.OFFSET, header.fragment & Ipv4Fragment.MORE
         for at in range(begin, len(data), size):
             piece = data[at : at + size]
-            more = Ipv4Fragment.MORE if at + size < len(data) else 0
-            header.fragment = more | (at - begin) // _UNIT
+            more = Ipv4Fragment.MORE if at + size < len(data) else more_after
+            header.fragment = more | before + (at - begin) // _UNIT
             header.total_length = header.SIZE + len(piece)
             header.checksum = 0
             header.checksum = checksum.ipv4_header(header.pack())

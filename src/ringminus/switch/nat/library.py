@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 CONFIG_VERSION = 1
 LARGEST_PACKET = 65521
-"""Bytes of the largest IP packet that it takes or gives (IF_MTU_MAX)."""
+"""Bytes of the largest IP packet that it takes (IF_MRU_MAX)."""
 AF_INET6 = int(socket.AF_INET6)
 OLDEST = (4, 1)
 TELLS_OF_EVERY_SOCKET = (4, 6)

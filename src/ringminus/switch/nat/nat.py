@@ -14,7 +14,7 @@ from ringminus.switch.nat.config import NatConfig
 from ringminus.switch.nat.fragments import Fragmenter
 from ringminus.switch.nat.library import LARGEST_PACKET, TELLS_OF_EVERY_SOCKET
 from ringminus.switch.nat.screen import Drop, Screen
-from ringminus.switch.nat.segments import RAISED_MSS, Segments
+from ringminus.switch.nat.segments import RAISED_MSS, RAISED_MTU, Segments
 from ringminus.switch.nat.sockets import Sockets
 from ringminus.switch.nat.stack import MILLISECOND, Stack
 from ringminus.switch.port import Port
@@ -34,10 +34,14 @@ IDLE = 1000
 """The longest time-out that libslirp gives, in milliseconds: it has no reason of its own to be called."""
 
 _IPV4, _IPV6 = int(EtherType.IPV4), int(EtherType.IPV6)
+_IPV6_TYPE = _IPV6.to_bytes(2, "big")
 _TCP, _UDP = int(IpProtocol.TCP), int(IpProtocol.UDP)
 _VLAN_ID = 0xFFF
 _NETWORK = EthernetHeader.SIZE
 _LARGEST = _NETWORK + LARGEST_PACKET
+_LARGEST_IPV6 = _NETWORK + RAISED_MTU
+_PART = RAISED_MSS - 40  # payload bytes: there may be so many of TCP's options
+_TYPE = slice(_NETWORK - 2, _NETWORK)
 _IPV6_NEXT = _NETWORK + wire.Ipv6Header.offset_of("next_header")
 _MISSING, _VALID, _UNKNOWN = Checksum.MISSING, Checksum.VALID, Checksum.UNKNOWN
 _CONNECTION = re.compile(
@@ -97,7 +101,9 @@ class Nat:
         if frame.tci is not None and frame.tci & _VLAN_ID:
             self._screen.drop(Drop.TAGGED)
             return
-        if len(frame.data) > _LARGEST:
+        if len(frame.data) > _LARGEST_IPV6 and (
+            len(frame.data) > _LARGEST or frame.data[_TYPE] == _IPV6_TYPE
+        ):
             self._deliver_in_parts(frame)
             return
         if frame.checksum is _MISSING:
@@ -163,8 +169,9 @@ class Nat:
     # ------------------------------------------------------------------ frames
 
     def _deliver_in_parts(self, frame: Frame) -> None:
-        for part in segments(frame, RAISED_MSS):
-            if len(part.data) > _LARGEST:
+        """One that is too large for libslirp; only TCP can be cut."""
+        for part in segments(frame, _PART):
+            if len(part.data) > _LARGEST_IPV6:
                 self._screen.drop(Drop.SIZE)
             else:
                 self.deliver(part)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import select
 
 from ringminus.switch.nat.library import Poll
@@ -18,6 +18,7 @@ _TO_EPOLL = {
 _ALL = 31
 _EPOLL = [sum(theirs for ours, theirs in _TO_EPOLL.items() if events & ours) for events in range(_ALL + 1)]
 _POLL = [sum(ours for ours, theirs in _TO_EPOLL.items() if events & theirs) for events in range(_ALL + 1)]
+_CLOSED = (errno.ENOENT, errno.EBADF)  # the kernel forgets files that are closed, and numbers come again
 _IN, _OUT = int(Poll.IN), int(Poll.OUT)
 
 
@@ -77,5 +78,8 @@ class Sockets:
             self._epoll.modify(fd, events)
 
     def _unwatch(self, fd: int) -> None:
-        with contextlib.suppress(FileNotFoundError):  # the kernel forgets files that are closed
+        try:
             self._epoll.unregister(fd)
+        except OSError as error:
+            if error.errno not in _CLOSED:
+                raise

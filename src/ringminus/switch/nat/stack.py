@@ -16,6 +16,7 @@ from ringminus.errors import ConfigError, HostError
 from ringminus.switch.nat import library as c
 from ringminus.switch.nat.config import NatConfig
 from ringminus.switch.nat.forwards import Forward
+from ringminus.switch.nat.segments import RAISED_MTU
 
 NANOSECONDS = 100  # of a unit of the reference clock
 MILLISECOND = 10_000  # units of the reference clock
@@ -153,7 +154,7 @@ class Stack:
             vhost=_in_addr(config.host.packed),
             vdhcp_start=_in_addr(config.dhcp_start.packed),
             vnameserver=_in_addr(config.dns.packed),
-            if_mtu=c.LARGEST_PACKET,
+            if_mtu=RAISED_MTU,
             if_mru=c.LARGEST_PACKET,
             disable_host_loopback=not config.host_loopback,
         )
