@@ -4,7 +4,7 @@ arbitrary input."""
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -35,6 +35,7 @@ SLOW = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCh
 ADDRESSES = [mac(number) for number in range(1, 5)]
 GROUPS = [BROADCAST, bytes.fromhex("01005e000001"), bytes.fromhex("0180c2000003")]
 VLANS = (0, 1, 2)
+SETTINGS = [one.name for one in fields(PortSettings)]
 
 modes = st.builds(VlanMode, st.sampled_from(VLANS), st.frozensets(st.sampled_from((1, 2, 3)), max_size=3))
 port_settings = st.builds(
@@ -97,15 +98,8 @@ class Model:
         self.learned = {key: one for key, one in self.learned.items() if one is not port}
 
     def settle(self) -> None:
-        """After ports changed: secured addresses and VLANs without members are nobody's."""
-        carried = {
-            vlan for one in self.ports for vlan in one.settings.vlan.trunk | {one.settings.vlan.access}
-        }
-        self.learned = {
-            (vlan, address): one
-            for (vlan, address), one in self.learned.items()
-            if vlan in carried and self.owner(vlan, address) is None
-        }
+        """After ports changed: secured addresses are nobody else's."""
+        self.learned = {key: one for key, one in self.learned.items() if self.owner(*key) is None}
 
     def enter(self, port: ModelPort, sent: Frame) -> tuple[int, bytes, int | None] | None:
         """VLAN, data and tag of a frame that may come in."""
@@ -221,23 +215,22 @@ class SwitchMachine(RuleBasedStateMachine):
             self.model.forget(port)
             self.model.settle()
 
-    @rule(port=plugged, wanted=port_settings)
-    def configure(self, port: ModelPort | None, wanted: PortSettings) -> None:
+    @rule(port=plugged, other=port_settings, names=st.sets(st.sampled_from(SETTINGS), min_size=1, max_size=2))
+    def configure(self, port: ModelPort | None, other: PortSettings, names: set[str]) -> None:
         if port is None:
             return
+        wanted = replace(port.settings, **{name: getattr(other, name) for name in names})
         try:
             port.port.configure(wanted)
         except ConfigError:
             assert self._refused(wanted, port)
             return
         assert not self._refused(wanted, port)
-        before, port.settings = port.settings, wanted
-        if (before.vlan, before.address, before.spoofing, before.link) != (
-            wanted.vlan,
-            wanted.address,
-            wanted.spoofing,
-            wanted.link,
-        ):
+        before, shown_only, port.settings = port.settings, port.shown_only, wanted
+        who = ("vlan", "address", "spoofing", "link")
+        if any(getattr(before, name) != getattr(wanted, name) for name in who):
+            self.model.forget(port)
+        if port.shown_only != shown_only:
             self.model.forget(port)
         self.model.settle()
         if not wanted.limit:
@@ -277,11 +270,12 @@ class SwitchMachine(RuleBasedStateMachine):
             for _ in range(repeat):
                 self._send(port, frame(destination, source, bytes(1000)))
 
-    @rule(first=plugged, second=plugged, tci=tags, inner=tags, server=st.booleans())
+    @rule(first=plugged, second=plugged, greeting=tags, tci=tags, inner=tags, server=st.booleans())
     def exchange(
         self,
         first: ModelPort | None,
         second: ModelPort | None,
+        greeting: int | None,
         tci: int | None,
         inner: int | None,
         server: bool,
@@ -290,7 +284,7 @@ class SwitchMachine(RuleBasedStateMachine):
         if first is None or second is None:
             return
         here, there = (one.settings.address or mac(16 + one.port.number) for one in (first, second))
-        self._send(second, frame(BROADCAST, there))
+        self._send(second, frame(BROADCAST, there, tci=greeting))
         self._send(first, frame(there, here))
         data = there + here + DHCP_OFFER[12:] if server else frame(there, here).data
         self._send(first, Frame(tagged(data, inner) if inner is not None else data, tci))

@@ -50,7 +50,7 @@ class AddressTable(Generic[P]):
         self._learned: dict[P, OrderedDict[tuple[int, bytes], Entry[P]]] = {}
 
     def vlan(self, vlan: int) -> dict[bytes, Entry[P]]:
-        """The entries of a VLAN, by address; the same object for as long as `keep_vlans` keeps it."""
+        """The entries of a VLAN, by address; always the same object."""
         return self._vlans.setdefault(vlan, {})
 
     def learn(self, vlan: int, address: bytes, port: P) -> Entry[P]:
@@ -96,13 +96,6 @@ class AddressTable(Generic[P]):
         for table in self._vlans.values():
             for entry in [entry for entry in table.values() if entry.static and entry.port == port]:
                 del table[entry.address]
-
-    def keep_vlans(self, kept: frozenset[int]) -> None:
-        """Nobody carries other VLANs any more."""
-        for vlan in self._vlans.keys() - kept:
-            for entry in self._vlans.pop(vlan).values():
-                if not entry.static:
-                    del self._learned[entry.port][entry.vlan, entry.address]
 
     def close(self) -> None:
         """Forget all."""

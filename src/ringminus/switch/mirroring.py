@@ -41,7 +41,7 @@ def show(sender: SwitchPort, vlan: int, sent: Frame, inside: Frame, targets: tup
             done.add(watcher)
             watcher.give(sender, sent)
     for to in targets:
-        if to.watchers and to is not sender and (out := to.tagging.outside(vlan, inside)) is not None:
+        if to.watchers and (out := to.tagging.outside(vlan, inside)) is not None:
             for watcher in to.watchers:
                 if watcher.up and watcher not in done:
                     done.add(watcher)

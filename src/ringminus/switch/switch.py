@@ -115,14 +115,15 @@ class Switch:
     def configure(self, port: SwitchPort, settings: PortSettings) -> None:
         """See `SwitchPort.configure`."""
         self._check(settings, port)
-        before = port.settings
+        before, before_mirror_only = port.settings, port.mirror_only
         port.apply(settings)
         if before.address != settings.address:
             port.address = settings.address
         if not port.plugged:
             return
         self.learned.withdraw(port)
-        if any(getattr(before, name) != getattr(settings, name) for name in _WHO_IS_THERE):
+        changed = any(getattr(before, name) != getattr(settings, name) for name in _WHO_IS_THERE)
+        if changed or before_mirror_only != port.mirror_only:
             self.learned.forget(port)
         self._arrange()
         if (before.link, before.megabits) != (settings.link, settings.megabits):
@@ -160,7 +161,6 @@ class Switch:
         """Work out anew who gets what, after a port came, went or was configured."""
         ports = self.ports()
         self._vlans = {}
-        self.learned.keep_vlans(frozenset().union(*(port.tagging.vlans() for port in ports)))
         self._watched = mirroring.arrange(ports)
         for port in ports:
             self._arrange_port(port)

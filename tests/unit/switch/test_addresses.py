@@ -144,15 +144,3 @@ def test_forgetting_one_address_leaves_the_others(table: Table) -> None:
     table.forget("a", mac(1))
     assert (table.known(1), table.known(2)) == ({2: "a"}, {2: "a"})
     table.forget("nobody", mac(1))
-
-
-def test_vlans_that_nobody_carries_go_and_come_back_empty(table: Table) -> None:
-    for vlan in (1, 2):
-        table.learn(vlan, mac(1), "a")
-        table.assign(vlan, mac(2), "b")
-    table.keep_vlans(frozenset({2}))
-    assert {entry.vlan for entry in table} == {2}
-    table.learn(1, mac(1), "c")
-    assert table.known(1) == {1: "c"}
-    table.forget("a")
-    assert table.known(2) == {2: "b"}

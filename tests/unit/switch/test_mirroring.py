@@ -44,6 +44,13 @@ def test_a_frame_between_sources_is_shown_once(bed: Bed) -> None:
     assert [len(one.frames) for one in captures] == [2, 2]
 
 
+def test_a_frame_that_reaches_several_sources_is_shown_once(bed: Bed) -> None:
+    sender, *_ = guest(bed, 1), guest(bed, 2, "source"), guest(bed, 3, "source")
+    capture, _ = bed.plug(DESTINATION)
+    sender.port.send(frame(BROADCAST, mac(1)))
+    assert len(capture.frames) == 1
+
+
 def test_a_question_is_shown_before_its_answer(bed: Bed) -> None:
     nat = RecordingEndpoint(answer=lambda one: answer())
     bed.plug(endpoint=nat)
@@ -134,6 +141,19 @@ def test_a_watcher_that_is_unplugged_while_another_is_shown_a_frame_gets_none(be
     last, _ = bed.plug(DESTINATION)
     first.port.send(frame(mac(2), mac(1)))
     assert last.frames == []
+
+
+def test_a_port_that_becomes_a_capture_is_nowhere_known_any_more(bed: Bed) -> None:
+    endpoint, port = bed.plug()
+    other, _ = bed.plug()
+    for one, number in ((endpoint, 1), (other, 2)):
+        one.port.send(frame(BROADCAST, mac(number)))
+    endpoint.taken()
+    other.taken()
+    port.configure(DESTINATION)
+    other.port.send(frame(mac(1), mac(2)))
+    endpoint.port.send(frame(mac(2), mac(1)))
+    assert endpoint.frames == other.frames == []
 
 
 # ------------------------------------------------------------------ watching ports by number

@@ -112,6 +112,18 @@ def test_a_silent_address_is_forgotten_and_a_busy_one_is_not(bed: Bed) -> None:
     assert (len(first.taken()), len(second.taken())) == (0, 1)
 
 
+def test_addresses_that_only_talk_to_each_other_are_not_forgotten(bed: Bed) -> None:
+    first, second, third = learning(bed)
+    for endpoint, number in ((first, 1), (second, 2)):
+        endpoint.port.send(frame(BROADCAST, mac(number)))
+    third.taken()
+    for _ in range(100):
+        bed.advance(SWEEP)
+        first.port.send(frame(mac(2), mac(1)))
+        second.port.send(frame(mac(1), mac(2)))
+    assert third.frames == []
+
+
 @pytest.mark.parametrize("last", [0x00, 0x01, 0x0E, 0x0F])
 def test_what_is_for_the_bridge_itself_is_not_forwarded(bed: Bed, last: int) -> None:
     endpoint, port = bed.plug()
@@ -146,6 +158,14 @@ def test_broken_frames_are_dropped_and_counted(bed: Bed, sent: Frame, reason: Dr
     assert port.counters.dropped == {reason: 1}
     assert port.counters.received_bytes == len(sent.data)
     assert bed.switch.addresses() == []
+
+
+@pytest.mark.parametrize("length", [12, 13])
+def test_short_frames_are_dropped_between_ports_that_know_each_other_too(bed: Bed, length: int) -> None:
+    first, second = secured(bed, 2)
+    first.port.send(Frame(frame(mac(2), mac(1)).data[:length]))
+    assert second.frames == []
+    assert bed.switch.ports()[0].counters.dropped == {Drop.SHORT: 1}
 
 
 def test_a_frame_of_only_a_header_passes(bed: Bed) -> None:

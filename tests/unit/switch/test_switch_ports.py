@@ -53,6 +53,15 @@ def test_unplugging_closes_the_endpoint_once_and_forgets_its_addresses(bed: Bed)
     assert endpoint.frames == []
 
 
+def test_an_unplugged_ports_own_address_is_nobodys(bed: Bed) -> None:
+    _, port = bed.plug(PortSettings(address=mac(1)))
+    first, second = (bed.plug()[0] for _ in range(2))
+    bed.switch.unplug(port)
+    assert bed.switch.addresses() == []
+    first.port.send(frame(mac(1), mac(2)))
+    assert len(second.frames) == 1
+
+
 def test_what_is_sent_after_unplugging_is_counted(bed: Bed) -> None:
     endpoint, port = bed.plug()
     other, _ = bed.plug()
@@ -122,6 +131,15 @@ def test_a_flush_does_not_end_what_another_still_sends(bed: Bed) -> None:
     second.port.send(frame(mac(1), mac(2)))
     second.port.flush()
     assert [one.calls.count("flush") for one in (first, second, third)] == [1, 0, 0]
+
+
+def test_a_flush_does_not_reach_who_is_gone(bed: Bed) -> None:
+    first, _ = bed.plug()
+    second, port = bed.plug()
+    first.port.send(frame())
+    bed.switch.unplug(port)
+    first.port.flush()
+    assert second.calls[-1] == "close"
 
 
 # ------------------------------------------------------------------ from within deliver
@@ -267,6 +285,27 @@ def test_another_vlan_applies_to_the_next_frame(bed: Bed) -> None:
     six.port.send(frame(mac(1), mac(6)))
     five.port.send(frame(mac(1), mac(5)))
     assert [len(one.frames) for one in (five, six, endpoint)] == [1, 1, 1]
+
+
+def test_another_vlan_forgets_who_was_behind_the_port(bed: Bed) -> None:
+    endpoint, port = bed.plug(PortSettings(vlan=access(5)))
+    five, five_too = (bed.plug(PortSettings(vlan=access(5)))[0] for _ in range(2))
+    endpoint.port.send(frame(BROADCAST, mac(1)))
+    five.port.send(frame(BROADCAST, mac(2)))
+    port.configure(PortSettings(vlan=access(6)))
+    for one in (endpoint, five, five_too):
+        one.taken()
+    five.port.send(frame(mac(1), mac(2)))
+    assert (len(endpoint.frames), len(five_too.frames)) == (0, 1)
+
+
+def test_another_address_is_what_the_endpoint_has_then(bed: Bed) -> None:
+    _, port = bed.plug(PortSettings(address=mac(1)))
+    port.configure(PortSettings(address=mac(2)))
+    assert port.describe()["address"] == mac(2).hex(":")
+    port.set_address(mac(3))
+    port.configure(PortSettings(address=mac(2), megabits=100))
+    assert port.describe()["address"] == mac(3).hex(":")
 
 
 def test_two_secured_ports_of_a_vlan_have_two_addresses(bed: Bed) -> None:

@@ -103,6 +103,19 @@ def test_a_trunk_carries_its_vlans_tagged(bed: Bed) -> None:
     assert port.counters.dropped == {Drop.VLAN: 1, Drop.NOBODY: 1}
 
 
+def test_a_trunk_gets_tagged_frames_for_what_is_known_behind_it(bed: Bed) -> None:
+    five, uplink, other = plug(bed, access(5)), plug(bed, trunk(5, native=6)), plug(bed, trunk(5))
+    uplink.port.send(frame(BROADCAST, mac(9), tci=5))
+    five.port.send(frame(BROADCAST, mac(1)))
+    for endpoint in (five, uplink, other):
+        endpoint.taken()
+    five.port.send(frame(mac(9), mac(1)))
+    uplink.port.send(frame(mac(1), mac(9), tci=5))
+    assert [one.tci for one in uplink.frames] == [5]
+    assert [one.tci for one in five.frames] == [None]
+    assert other.frames == []
+
+
 def test_between_trunks_a_tagged_frame_goes_on_as_it_is(bed: Bed) -> None:
     first, second = plug(bed, trunk(5)), plug(bed, trunk(5, 6))
     sent = frame(tci=PRIORITY_5 | 5)
