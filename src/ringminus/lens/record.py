@@ -1,0 +1,125 @@
+"""Events as bytes, and back: what files of events and live sockets carry.
+
+A record is one byte, the event's number in a schema, then the values of its fields as one MessagePack array
+(https://github.com/msgpack/msgpack), in the schema's order. A schema is a list of [NAME, [field, …]], one for
+each type of event. A file keeps the schema that its records were written by (`schema`), so that whatever
+fields events have by then, `Reader` finds what it knows: new fields have their type's empty value, and what
+there is no more is passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import MISSING, fields
+from functools import cache
+from operator import attrgetter
+from types import NoneType
+from typing import Any, get_args, get_origin, get_type_hints
+from uuid import UUID
+
+import msgspec
+
+from ringminus.errors import HostError
+from ringminus.tap import EVENTS, NO_INTERFACE, Event
+
+MOST_TYPES = 256
+Schema = list[tuple[str, list[str]]]
+_EMPTY: dict[Any, Any] = {int: 0, str: "", bytes: b"", bool: False, UUID: NO_INTERFACE}
+
+
+class BadRecord(HostError):
+    """Bytes that are no event, or not by this schema."""
+
+
+class UnknownEvent(BadRecord):
+    """A type of event that this version of ringminus does not have."""
+
+
+@cache
+def _types(kind: type[Event]) -> dict[str, Any]:
+    """The types of an event's fields, by name."""
+    hints = get_type_hints(kind)
+    return {one.name: hints[one.name] for one in fields(kind) if one.init}
+
+
+def _empty(kind: type[Event], name: str) -> Any:
+    """The value of a field that an old file does not have."""
+    field = next(one for one in fields(kind) if one.name == name)
+    if field.default is not MISSING:
+        return field.default
+    wanted = _types(kind)[name]
+    if NoneType in get_args(wanted):
+        return None
+    return () if get_origin(wanted) is tuple else _EMPTY.get(wanted)
+
+
+SCHEMA: Schema = [(kind.NAME, list(_types(kind))) for kind in EVENTS]
+"""This version's."""
+_ENCODER = msgspec.msgpack.Encoder(uuid_format="bytes")
+_WRITERS = {kind: (bytes((number,)), attrgetter(*_types(kind))) for number, kind in enumerate(EVENTS)}
+
+
+def encode(event: Event) -> bytes:
+    """The event as a record by `SCHEMA`."""
+    number, values = _WRITERS[type(event)]
+    return number + _ENCODER.encode(values(event))
+
+
+def schema() -> bytes:
+    """`SCHEMA` for the beginning of a file or a connection."""
+    return _ENCODER.encode(SCHEMA)
+
+
+class _Form:
+    """How to make one type of event of its values by a schema."""
+
+    def __init__(self, kind: type[Event], names: Sequence[str]) -> None:
+        types = _types(kind)
+        self.kind = kind
+        kept = [(place, name) for place, name in enumerate(names) if name in types]
+        self.kept = kept if len(kept) < len(names) else []
+        self.names = [name for _, name in kept]
+        self.missing = {name: _empty(kind, name) for name in types if name not in self.names}
+        shape = tuple[tuple(types.get(name, Any) for name in names)]  # type: ignore[misc]
+        self.decoder = msgspec.msgpack.Decoder(shape)
+
+    def make(self, data: memoryview) -> Event:
+        values = self.decoder.decode(data)
+        if self.kept:
+            values = tuple(values[place] for place, _ in self.kept)
+        return self.kind(**dict(zip(self.names, values, strict=True)), **self.missing)
+
+
+class Reader:
+    """Reads records that were written by the schema of those bytes; raises `BadRecord` if it is none."""
+
+    def __init__(self, written_by: bytes | None = None) -> None:
+        try:
+            found = SCHEMA if written_by is None else msgspec.msgpack.decode(written_by, type=Schema)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise BadRecord(f"that is no schema of events: {error}") from None
+        known = {kind.NAME: kind for kind in EVENTS}
+        self._names = [name for name, _ in found]
+        if len(found) > MOST_TYPES or any(len(set(names)) < len(names) for _, names in found):
+            raise BadRecord("that is no schema of events: it names a field twice, or too many types")
+        self._forms = [_Form(known[name], names) if name in known else None for name, names in found]
+
+    def decode(self, data: bytes | memoryview) -> Event:
+        """The event of a record; raises `BadRecord`, and `UnknownEvent` for a type that there is not."""
+        if not data or data[0] >= len(self._forms):
+            raise BadRecord("that is no event: its type is not in the schema")
+        form = self._forms[data[0]]
+        if form is None:
+            raise UnknownEvent(f"this version of ringminus knows no event {self._names[data[0]]!r}")
+        try:
+            return form.make(memoryview(data)[1:])
+        except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
+            raise BadRecord(f"that is no {form.kind.NAME} event: {error}") from None
+
+
+_CURRENT = Reader()
+
+
+def decode(data: bytes | memoryview) -> Event:
+    """The event of a record by `SCHEMA`; raises `BadRecord`."""
+    return _CURRENT.decode(data)
