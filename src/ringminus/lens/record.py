@@ -9,9 +9,8 @@ there is no more is passed over.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
-from functools import cache
 from operator import attrgetter
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -35,11 +34,13 @@ class UnknownEvent(BadRecord):
     """A type of event that this version of ringminus does not have."""
 
 
-@cache
-def _types(kind: type[Event]) -> dict[str, Any]:
-    """The types of an event's fields, by name."""
+def _field_types(kind: type[Event]) -> dict[str, Any]:
     hints = get_type_hints(kind)
     return {one.name: hints[one.name] for one in fields(kind) if one.init}
+
+
+_TYPES = {kind: _field_types(kind) for kind in EVENTS}
+"""The types of events' fields, by name."""
 
 
 def _empty(kind: type[Event], name: str) -> Any:
@@ -47,16 +48,16 @@ def _empty(kind: type[Event], name: str) -> Any:
     field = next(one for one in fields(kind) if one.name == name)
     if field.default is not MISSING:
         return field.default
-    wanted = _types(kind)[name]
+    wanted = _TYPES[kind][name]
     if NoneType in get_args(wanted):
         return None
     return () if get_origin(wanted) is tuple else _EMPTY.get(wanted)
 
 
-SCHEMA: Schema = [(kind.NAME, list(_types(kind))) for kind in EVENTS]
+SCHEMA: Schema = [(kind.NAME, list(_TYPES[kind])) for kind in EVENTS]
 """This version's."""
 _ENCODER = msgspec.msgpack.Encoder(uuid_format="bytes")
-_WRITERS = {kind: (bytes((number,)), attrgetter(*_types(kind))) for number, kind in enumerate(EVENTS)}
+_WRITERS = {kind: (bytes((number,)), attrgetter(*_TYPES[kind])) for number, kind in enumerate(EVENTS)}
 
 
 def encode(event: Event) -> bytes:
@@ -70,24 +71,36 @@ def schema() -> bytes:
     return _ENCODER.encode(SCHEMA)
 
 
+def _assigner(kind: type[Event], names: Sequence[str]) -> Callable[[Any, tuple[Any, ...]], None]:
+    """Puts values of these fields into an event, compiled as dataclasses compile `__init__`: files have
+    millions of events. What the event does not have goes nowhere."""
+    types = _TYPES[kind]
+    targets = ", ".join(f"event.{name}" if name in types else "_" for name in names)
+    namespace: dict[str, Any] = {}
+    exec(f"def assign(event, values):\n    [{targets}] = values\n", namespace)
+    made: Callable[[Any, tuple[Any, ...]], None] = namespace["assign"]
+    return made
+
+
 class _Form:
     """How to make one type of event of its values by a schema."""
 
     def __init__(self, kind: type[Event], names: Sequence[str]) -> None:
-        types = _types(kind)
+        types = _TYPES[kind]
         self.kind = kind
-        kept = [(place, name) for place, name in enumerate(names) if name in types]
-        self.kept = kept if len(kept) < len(names) else []
-        self.names = [name for _, name in kept]
-        self.missing = {name: _empty(kind, name) for name in types if name not in self.names}
-        shape = tuple[tuple(types.get(name, Any) for name in names)]  # type: ignore[misc]
-        self.decoder = msgspec.msgpack.Decoder(shape)
+        self._assign = _assigner(kind, names)
+        self._missing = [(name, _empty(kind, name)) for name in types if name not in names]
+        shape: Any = tuple.__class_getitem__(tuple(types.get(name, Any) for name in names))
+        self._decode = msgspec.msgpack.Decoder(shape).decode
 
     def make(self, data: memoryview) -> Event:
-        values = self.decoder.decode(data)
-        if self.kept:
-            values = tuple(values[place] for place, _ in self.kept)
-        return self.kind(**dict(zip(self.names, values, strict=True)), **self.missing)
+        """Raises `msgspec.MsgspecError`."""
+        values = self._decode(data)
+        event = self.kind.__new__(self.kind)
+        self._assign(event, values)
+        for name, value in self._missing:
+            setattr(event, name, value)
+        return event
 
 
 class Reader:
