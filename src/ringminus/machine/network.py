@@ -19,8 +19,8 @@ from ringminus.devices.network.nic import SyntheticNic
 from ringminus.machine.nics import MICROSOFT, NAT, NONE, SWITCH, TAP, NicConfig, random_address
 from ringminus.switch.port import ADDRESS_SIZE, Endpoint, PortSettings, VlanMode
 from ringminus.switch.reactor import Reactor
-from ringminus.switch.settings import LARGEST_ID
 from ringminus.switch.switch import Switch, SwitchPort
+from ringminus.switch.vlans import LARGEST_ID
 from ringminus.vmbus.device import INSTANCES
 
 log = logging.getLogger(__name__)

@@ -44,16 +44,17 @@ class TokenBucket:
 
     def __init__(self, rate: int, now: int) -> None:
         self._now = now
-        self._level = 0
-        self.set_rate(rate, now)
-        self._level = self._most
+        self.rate = rate
+        self._level = self._most = self._burst()
+
+    def _burst(self) -> int:
+        return max(self.rate * BURST_TIME, BURST_BYTES * 8 * REFERENCE_HZ)
 
     def set_rate(self, rate: int, now: int) -> None:
         """Another rate from now on."""
-        if self._level:
-            self.fill(now)
+        self.fill(now)
         self.rate = rate
-        self._most = max(rate * BURST_TIME, BURST_BYTES * 8 * REFERENCE_HZ)
+        self._most = self._burst()
         self._level = min(self._level, self._most)
 
     def fill(self, now: int) -> None:

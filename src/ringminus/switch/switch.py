@@ -4,7 +4,7 @@ A frame of an endpoint goes to the port behind which its destination is known, o
 With a port's address known and `spoofing` off, which is Hyper-V's default, that port is *secured*: it sends
 only from its address, which no other port can take from it, and is given, of what is for one receiver, only
 what is for that address; so it takes no part when frames for an unknown address are flooded. (Hyper-V does so
-since Windows Server 2008 R2.)
+since Windows Server 2008 R2: AllowMacSpoofing of Msvm_EthernetSwitchPortSecuritySettingData.)
 
 Everything is on one thread, and any endpoint may send, be configured or be unplugged while the switch
 delivers to it."""

@@ -176,6 +176,23 @@ def test_a_large_frame_is_charged_for_all_that_it_stands_for() -> None:
     assert charge(Frame(bytes(1054), segment_size=100)) == 10 * 154, "about right for what is no TCP"
 
 
+def test_large_frames_pass_no_faster_than_what_they_stand_for(limited: Limited) -> None:
+    """With 100 bytes of payload in each, two fifths of the line is headers."""
+    large = Frame(ipv4(bytes(12) + b"\x50\x10" + bytes(6) + bytes(10_000), 6), segment_size=100)
+    limited.fill()
+    limited.bed.advance(10 * MILLISECOND)
+    limited.receiver.taken()
+    for _ in range(QUEUE_FRAMES // 4):
+        limited.sender.port.send(large)
+    limited.bed.advance(REFERENCE_HZ)
+    line = len(limited.receiver.frames) * 100 * 154 * 8
+    assert line == pytest.approx(10 * MBIT, rel=0.03)
+    other = Limited(10 * MBIT)
+    while other.sender.port.send(large):
+        pass
+    assert len(other.receiver.frames) <= BURST_BYTES // 15_400 + 1
+
+
 def test_a_frame_larger_than_the_burst_passes_and_is_paid_for_later(limited: Limited) -> None:
     assert limited.sender.port.send(sized(60_000)) is True
     assert limited.sender.port.send(sized(60)) is False

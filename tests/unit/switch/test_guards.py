@@ -94,6 +94,8 @@ HARMLESS = {
     "a later fragment behind options": ipv6(
         extension(FRAGMENT) + fragment(ICMPV6, 8) + ADVERTISEMENT, DESTINATION
     ),
+    "ICMP over IPv6": ipv6(icmp(9), ICMP),
+    "ICMPv6 over IPv4": ipv4(icmp(137), ICMPV6),
     "no next header": ipv6(b"", 59),
     "another protocol": ipv4(OFFER, 47),
     "ARP": ethernet(bytes(28), 0x0806),
