@@ -221,6 +221,7 @@ class Netvsc:
 
     def give_receive_buffer(self, pages: int = 64) -> wire.SendReceiveBufferComplete:
         """The first half of netvsc_init_buf."""
+        self.poll()  # what came by the one before
         self.receive_gpadl, self.receive_pfns = self.share(pages)
         given = wire.SendReceiveBuffer(gpadl_handle=self.receive_gpadl, id=RECEIVE_ID)
         kinds = MessageType.SEND_RECV_BUF, MessageType.SEND_RECV_BUF_COMPLETE
@@ -293,6 +294,12 @@ class Netvsc:
         self.channel.close()
         for gpadl in (self.receive_gpadl, self.send_gpadl):
             self.driver.teardown_gpadl(self.channel.relid, gpadl)
+
+    def forget(self) -> None:
+        """All that came so far: the channels are gone."""
+        for kept in (self.held, self.inband, self.answers, self.arrived, self.subchannels):
+            kept.clear()
+        self.completions.clear()
 
     # ------------------------------------------------------------ RNDIS control
 
