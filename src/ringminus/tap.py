@@ -201,6 +201,29 @@ class RingPacket(Event):
 
 
 @dataclass(slots=True)
+class ChannelState(Event):
+    """A channel was opened, or closed (`open` is False); a watcher who comes later is told of those that are
+    open.
+
+    The guest signals it on `connection_id`, and is signalled by `event_flag` of the bus's SINT. `instance` is
+    the device's, `ring_in` and `ring_out` are the sizes of the rings to the host and to the guest, in bytes
+    with their control pages."""
+
+    POINT = "channels"
+    NAME = "channel"
+    relid: int
+    device: str
+    open: bool
+    interface: UUID
+    instance: UUID
+    channel: int
+    connection_id: int
+    event_flag: int
+    ring_in: int
+    ring_out: int
+
+
+@dataclass(slots=True)
 class GpadlChange(Event):
     """Guest memory was lent to us for a channel, in pages of 4 KiB, or taken back (`made` is False)."""
 
@@ -270,6 +293,7 @@ EVENTS: tuple[type[Event], ...] = (
     PortIo,
     MmioAccess,
     BusMessage,
+    ChannelState,
     GpadlChange,
     RingPacket,
     DeviceMessage,
@@ -300,6 +324,7 @@ class Tap:
         self.ports: Callable[[PortIo], None] | None = None
         self.mmio: Callable[[MmioAccess], None] | None = None
         self.bus: Callable[[BusMessage], None] | None = None
+        self.channels: Callable[[ChannelState], None] | None = None
         self.gpadls: Callable[[GpadlChange], None] | None = None
         self.packets: Callable[[RingPacket], None] | None = None
         self.device: Callable[[DeviceMessage], None] | None = None

@@ -14,6 +14,7 @@ from ringminus.errors import ConfigError, HostError
 from ringminus.tap import (
     EVENTS,
     BusMessage,
+    ChannelState,
     DeviceMessage,
     Event,
     EventSignal,
@@ -76,6 +77,7 @@ class Lines:
             PortIo: _port,
             MmioAccess: _mmio,
             BusMessage: _bus,
+            ChannelState: _channel,
             GpadlChange: _gpadl,
             RingPacket: _packet,
             DeviceMessage: _device,
@@ -142,6 +144,12 @@ def _bus(event: BusMessage) -> str:
     return (
         f"bus        {'to guest' if event.to_guest else 'to host'} {event.name} {_payload(event.payload[8:])}"
     )
+
+
+def _channel(event: ChannelState) -> str:
+    what = f"opened, rings of {event.ring_in} and {event.ring_out} bytes" if event.open else "closed"
+    which = f" {event.channel}" if event.channel else ""
+    return f"channel    {event.device}{which} relid {event.relid} connection {event.connection_id:#x} {what}"
 
 
 def _gpadl(event: GpadlChange) -> str:

@@ -18,7 +18,7 @@ from ringminus.hypervisor.partition import Partition
 from ringminus.hypervisor.ports import EventPort, MessagePort
 from ringminus.hypervisor.status import HvStatus
 from ringminus.memory import PAGE_SIZE
-from ringminus.tap import BusMessage, GpadlChange, Scope, Violation
+from ringminus.tap import BusMessage, ChannelState, GpadlChange, Scope, Violation
 from ringminus.vmbus.channel import Counters, OpenChannel
 from ringminus.vmbus.control import actions
 from ringminus.vmbus.control.actions import Action, OpenRequest
@@ -264,7 +264,35 @@ class VmBus:
         if slot.monitor_id is not None:
             self._monitor.watch(slot.monitor_id, Watch(request.connection_id, channel.doorbell))
         log.debug("%s: channel %d opened", slot.device.title, relid)
+        if self._partition.tap.channels is not None:
+            self._partition.tap.channels(self._state(slot, request, opened=True))
         return channel
+
+    def _state(self, slot: Slot, request: OpenRequest, *, opened: bool) -> ChannelState:
+        now, device = self._partition.clock.reference_time(), slot.device
+        pages, split = request.gpadl.ranges[0].byte_count // PAGE_SIZE, request.downstream_offset_pages
+        return ChannelState(
+            now,
+            self.control.target_vp,
+            request.relid,
+            device.title,
+            opened,
+            device.interface,
+            device.instance,
+            slot.index,
+            request.connection_id,
+            request.event_flag,
+            split * PAGE_SIZE,
+            (pages - split) * PAGE_SIZE,
+        )
+
+    def channel_states(self) -> list[ChannelState]:
+        """The channels that are open, for who begins to watch now."""
+        return [
+            self._state(slot, slot.request, opened=True)
+            for slot in self._slots.values()
+            if slot.channel is not None and slot.request is not None
+        ]
 
     def _rings(self, request: OpenRequest) -> tuple[IncomingRing, OutgoingRing]:
         """The guest's ring to us comes first in the GPADL, ours to the guest from `downstream_offset` on."""
@@ -320,6 +348,8 @@ class VmBus:
         if channel is not None:
             channel.close()
             slot.past.add(channel.counters)
+            if request is not None and self._partition.tap.channels is not None:
+                self._partition.tap.channels(self._state(slot, request, opened=False))
 
     def _retarget(self, action: actions.Retargeted) -> None:
         slot = self._slots[action.offer]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -11,6 +12,7 @@ from ringminus.lens.log import EventLog, Lines, Names, parse_points
 from ringminus.tap import (
     EVENTS,
     BusMessage,
+    ChannelState,
     DeviceMessage,
     Event,
     EventSignal,
@@ -63,6 +65,14 @@ LINES = [
     (MmioAccess(0, 0, 0xFEE00000, 8, True, 1), "store gpa 0xfee00000 0x0000000000000001"),
     (BusMessage(0, 0, False, "OPEN_CHANNEL", bytes(8) + b"\1\2"), "bus to host OPEN_CHANNEL 0102"),
     (BusMessage(0, 0, True, "OFFER_CHANNEL", bytes(41)), f"bus to guest OFFER_CHANNEL {'00' * 32}..."),
+    (
+        ChannelState(0, 0, 3, "NIC 0", True, UUID(int=1), UUID(int=2), 1, 0x2003, 3, 4096, 8192),
+        "channel NIC 0 1 relid 3 connection 0x2003 opened, rings of 4096 and 8192 bytes",
+    ),
+    (
+        ChannelState(0, 0, 3, "NIC 0", False, UUID(int=1), UUID(int=2), 0, 0x2003, 3, 4096, 8192),
+        "channel NIC 0 relid 3 connection 0x2003 closed",
+    ),
     (GpadlChange(0, 0, 3, "SCSI", 0xE1E10, True, 64), "gpadl 0xe1e10 of SCSI relid 3 lent, 64 pages"),
     (GpadlChange(0, 0, 3, "NIC", 0x21, False, 1), "gpadl 0x21 of NIC relid 3 taken back, 1 pages"),
     (
