@@ -154,8 +154,16 @@ def field(headers: Headers | None) -> int:
     return headers.transport + _CHECKSUM_OFFSETS[headers.protocol]
 
 
+def covers_all(data: bytes, headers: Headers) -> bool:
+    """Whether the checksum is of all that the IP packet carries; UDP's own length may be less."""
+    if headers.protocol != _UDP:
+        return True
+    (said,) = wire.HOT_U16.unpack_from(data, headers.transport + _UDP_LENGTH)
+    return bool(said == headers.end - headers.transport)
+
+
 def pseudo_header_sum(data: bytes, headers: Headers) -> int:
-    """The sum of the pseudo-header of a TCP or UDP packet that lies whole in the frame."""
+    """The sum of the pseudo-header of a TCP or UDP packet whose checksum `covers_all`."""
     version, network, protocol, transport, _, end, _ = headers
     addresses = data[network + _ADDRESSES[version] : network + _ADDRESSES_END[version]]
     return (ones_sum(addresses) + (protocol + end - transport) * _SWAP) % _MODULUS

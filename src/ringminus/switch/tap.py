@@ -16,9 +16,10 @@ from collections.abc import Sequence
 from ringminus.errors import ConfigError, HostError
 from ringminus.switch import checksum, wire
 from ringminus.switch.frame import LARGEST_FRAME, Checksum, Frame
-from ringminus.switch.headers import UNKNOWN, parse
+from ringminus.switch.headers import UNKNOWN, Headers, parse
 from ringminus.switch.port import ADDRESS_SIZE, Port
 from ringminus.switch.reactor import READABLE, WRITABLE, Reactor
+from ringminus.switch.segmentation import SMALLEST_SEGMENT
 from ringminus.switch.tap_wire import (
     INTERFACE_REQUEST_SIZE,
     INTERFACE_UP,
@@ -216,27 +217,32 @@ def _complete_inner(data: bytes, start: int, offset: int) -> bytes:
 def _encode(frame: Frame) -> Parts:
     """The frame with its tag in line, and the header before it."""
     data = frame.data
-    if frame.checksum is not Checksum.MISSING and not frame.segment_size:
-        if frame.tci is None:
-            return _PLAIN, data
-        return (_PLAIN, data[:_TAG_AT], _VLAN, wire.HOT_U16.pack(frame.tci), data[_TAG_AT:])
     tag = b"" if frame.tci is None else _VLAN + wire.HOT_U16.pack(frame.tci)
-    headers = parse(data)
-    at = checksum.field(headers)
-    if headers is None or at == UNKNOWN:
-        return (_PLAIN, data[:_TAG_AT], tag, data[_TAG_AT:])
+    missing = frame.checksum is Checksum.MISSING
+    if missing or frame.segment_size:
+        headers = parse(data)
+        at = checksum.field(headers)
+        if headers is not None and at != UNKNOWN:
+            if headers.protocol == _TCP or (missing and checksum.covers_all(data, headers)):
+                return _encode_unfinished(frame, headers, at, tag)
+            data = checksum.complete(frame).data
+    return (_PLAIN, data[:_TAG_AT], tag, data[_TAG_AT:]) if tag else (_PLAIN, data)
+
+
+def _encode_unfinished(frame: Frame, headers: Headers, at: int, tag: bytes) -> Parts:
+    """A large frame, or one whose checksum, `at` its place, is missing."""
+    rest = memoryview(frame.data)
     gso = header_size = size = 0
-    if frame.segment_size and headers.protocol == _TCP:
+    if frame.segment_size >= SMALLEST_SEGMENT and headers.protocol == _TCP:
         size, header_size, gso = frame.segment_size, headers.payload + len(tag), _SEGMENTED[headers.version]
-        if data[headers.transport + _TCP_FLAGS] & TcpFlag.CWR:
+        if rest[headers.transport + _TCP_FLAGS] & TcpFlag.CWR:
             gso |= Gso.ECN
-    rest = memoryview(data)
     if frame.checksum is Checksum.UNKNOWN:  # the kernel looks
         header = VNET.pack(0, gso, header_size, size, 0, 0)
         return (header, rest[:_TAG_AT], tag, rest[_TAG_AT : headers.end])
     start = headers.transport
     header = VNET.pack(_NEEDS_CHECKSUM, gso, header_size, size, start + len(tag), at - start)
-    pseudo = checksum.pseudo_header_sum(data, headers).to_bytes(2, "little")
+    pseudo = checksum.pseudo_header_sum(frame.data, headers).to_bytes(2, "little")
     return (header, rest[:_TAG_AT], tag, rest[_TAG_AT:at], pseudo, rest[at + 2 : headers.end])
 
 
