@@ -223,7 +223,8 @@ def capture(name: str, where: str | None, port: str | None, count: int | None, s
     """
     from ringminus.cli.capture import run
 
-    number = find_port(ask(name, "show"), port)["number"] if port is not None else 0
+    facts = ask(name, "show")
+    number = find_port(facts, port)["number"] if port is not None else 0
     run(name, where, number, count or 0, seconds)
 
 
@@ -248,7 +249,8 @@ def create(name: str, nat: tuple[str, ...], tap: tuple[str, ...]) -> None:
     """
     from ringminus.switch.link.control import started
 
-    with started(place(name)) as control:
+    where = place(name)
+    with started(where) as control:
         try:
             control.request("create", uplinks=_uplinks(nat, tap))
         except RingminusError:
@@ -256,6 +258,7 @@ def create(name: str, nat: tuple[str, ...], tap: tuple[str, ...]) -> None:
             with contextlib.suppress(RingminusError):
                 if not control.request("show")["created"]:
                     control.request("stop")
+                    _wait_for_its_end(where)
             raise
     click.echo(f"{name}: created; plug guests in with --nic switch:{name}")
 
@@ -282,11 +285,15 @@ def delete(name: str, force: bool) -> None:
         if not where.state.exists() or not where.forget():
             raise
         guests = 0
+    _wait_for_its_end(where)
+    lost = f", and {guests} of its guests {'has' if guests == 1 else 'have'} no link now" if guests else ""
+    click.echo(f"{name}: deleted{lost}")
+
+
+def _wait_for_its_end(where: Place) -> None:
     until = time.monotonic() + ENDING
     while where.is_alive() and time.monotonic() < until:
         time.sleep(0.01)
-    lost = f", and {guests} of its guests {'has' if guests == 1 else 'have'} no link now" if guests else ""
-    click.echo(f"{name}: deleted{lost}")
 
 
 @switch.command(cls=UplinkCommand)

@@ -235,7 +235,7 @@ def test_a_refused_port_gets_in_when_the_reason_is_gone(host: HostBed) -> None:
     _, first = host.plug(1)
     endpoint, port = host.plug(1)
     first.close()
-    host.advance(3 * REFERENCE_HZ)
+    host.advance(REFERENCE_HZ)
     assert (port.connected, port.trouble) == (True, "")
     assert endpoint.links[-1] == (True, 10_000)
 
@@ -340,5 +340,5 @@ class TestAServerThatLies:
         link._put(Kind.GOODBYE, Farewell("the house is on fire").pack())
         host.turn()
         assert (port.trouble, port.dismissed) == ("the house is on fire", True)
-        host.advance(3 * REFERENCE_HZ)
+        host.advance(REFERENCE_HZ)
         assert port.connected  # the switch is there, so it was not meant so

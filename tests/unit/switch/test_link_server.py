@@ -272,6 +272,16 @@ class TestRequests:
         assert (port.dismissed, host.switch.ports()) == (True, ())
 
 
+def test_a_switch_that_ends_promises_nothing(host: HostBed) -> None:
+    """Who comes now finds the link closed, and the next switch of this name."""
+    host.hosting.end("enough")
+    guest, command = host.peer(7), host.peer()
+    command.say(CONTROL)
+    host.turn()
+    assert guest.heard() + command.heard() == []
+    assert guest.ended and command.ended
+
+
 class TestItsLife:
     """A switch ends with the last guest on it, unless it was created."""
 

@@ -32,6 +32,10 @@ class NoSuchSwitch(ConfigError):
     """There is no process of this switch."""
 
 
+class SwitchEnded(HostError):
+    """The process of the switch closed the link without an answer."""
+
+
 class Control:
     """A link for requests to the switch at `place`; a context manager. Raises `NoSuchSwitch`, and `HostError`
     if the switch does not answer."""
@@ -107,7 +111,7 @@ class Control:
             return ""
 
     def _gone(self) -> HostError:
-        return HostError(f"the switch {self.place.name} ended meanwhile")
+        return SwitchEnded(f"the switch {self.place.name} ended meanwhile")
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -132,6 +136,9 @@ def started(place: Place, patience: float = PATIENCE) -> Control:
                 failure = starter.start()
                 if failure is not None or time.monotonic() > until:
                     raise HostError(failure or f"the switch {place.name} does not start") from None
+            except SwitchEnded:  # it was ending; the next one is another
+                if time.monotonic() > until:
+                    raise
             time.sleep(0.01)
     finally:
         starter.close()

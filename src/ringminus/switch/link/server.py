@@ -51,7 +51,9 @@ class PluggedPort(Port, Protocol):
 
 
 class Host(Protocol):
-    """Whose links these are: the process of the switch."""
+    """Whose links these are: the process of the switch. `ending` is not "" when it is about to end."""
+
+    ending: str
 
     def plug(self, link: Link, hello: Hello) -> None:
         """Plug a new link into the switch, which calls its `plugged`. Raises `ConfigError` or `HostError`."""
@@ -296,6 +298,8 @@ class Link:
 
     def _told(self, kind: int, body: bytes) -> None:
         """Handle a message that is no frame."""
+        if self._host.ending:  # nobody is promised anything now; the peer finds the next switch of this name
+            raise LinkError("the switch ends")
         if kind == Kind.HELLO and self._port is None and not self._control:
             self._hello(Hello.unpack(body))
         elif kind == Kind.ADDRESS and self._port is not None and len(body) == Address.SIZE:
