@@ -205,6 +205,13 @@ class Struct(metaclass=_StructMeta):
         self._codec.pack_into(buffer, offset, *self._values())
 
     @classmethod
+    def reader(cls, field: Field) -> Callable[[ReadableBuffer, int], tuple[int, ...]] | None:
+        """Reads the integers of a field alone, from where it lies in a buffer; None if it has none."""
+        if isinstance(field.kind, Int | Array):
+            return struct.Struct(cls._codec.format[0] + _format(field.kind)).unpack_from
+        return None
+
+    @classmethod
     def offset_of(cls, name: str) -> int:
         """Offset of a field in bytes."""
         for field in cls.FIELDS:

@@ -35,7 +35,7 @@ class Decoder:
 
     def layers(self, event: Event) -> list[Layer]:
         """The event as a layer of its own, then what it carries; layers may have others within."""
-        found = [event_layer(event)]
+        found: list[Layer] = [EventLayer(event)]
         if isinstance(event, RingPacket):
             found += self._packet(event)
         else:
@@ -65,14 +65,25 @@ def flat(found: list[Layer]) -> Iterator[Layer]:
         yield from flat(layer.inner)
 
 
-def event_layer(event: Event) -> Layer:
+class EventLayer(Layer):
     """The event's own fields; those of bytes have their place among the bytes that the event carries."""
-    layer = Layer(event.NAME, "", 0, 0)
-    for name in _names(type(event)):
-        value: Any = getattr(event, name)
-        size = len(value) if isinstance(value, bytes) else 0
-        layer.values.append(Value(name, value, 0, size))
-    return layer
+
+    __slots__ = ("event",)
+
+    def __init__(self, event: Event) -> None:
+        super().__init__(event.NAME, "")
+        self.event = event
+
+    def get(self, name: str) -> Any:
+        """A field's value."""
+        return getattr(self.event, name) if name in _names(type(self.event)) else None
+
+    def _read(self) -> list[Value]:
+        found = []
+        for name in _names(type(self.event)):
+            value: Any = getattr(self.event, name)
+            found.append(Value(name, value, 0, len(value) if isinstance(value, bytes) else 0))
+        return found
 
 
 def _names(kind: type[Event]) -> tuple[str, ...]:
