@@ -5,7 +5,6 @@ it by 256. So the frame is one number, and a number's remainder is its ones' com
 
 from __future__ import annotations
 
-import ctypes
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -46,6 +45,8 @@ def ones_sum(data: bytes) -> int:
 @cache
 def _large_sum() -> Callable[[bytes], int]:
     """Ten times as fast for a large frame where libgmp is, which Debian's and Fedora's coreutils need."""
+    import ctypes  # only who meets a larger frame pays for it
+
     try:
         gmp = ctypes.CDLL("libgmp.so.10")
         limb = ctypes.c_int.in_dll(gmp, "__gmp_bits_per_limb").value // 8
