@@ -26,6 +26,7 @@ from support.live_guest import COMMAND_LOOP, LINE_LIMIT, LiveGuest
 
 REPOSITORY = Path(__file__).parents[2]
 START_TIMEOUT = 10.0
+NOTHING = subprocess.DEVNULL
 HOST = "10.0.2.2"
 """The host, as a guest behind NAT sees it."""
 
@@ -104,7 +105,7 @@ def listens(port: int) -> bool:
 @contextmanager
 def listening(command: Sequence[str | Path], port: int) -> Iterator[None]:
     """A process that listens on that port of 127.0.0.1 while the block runs. Raises `HostError`."""
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, stdin=NOTHING, stdout=NOTHING, stderr=NOTHING) as process:
         try:
             deadline = time.monotonic() + START_TIMEOUT
             while not listens(port):

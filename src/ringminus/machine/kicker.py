@@ -73,6 +73,7 @@ class Kicker:
         self._inside = 0  # the number of the entry that is under way, or 0
         self._closed = False
         self._armed_for = 0
+        self._resting = False
         self.loop_is_ready = False
         self.slice_is_over = False
         self._thread = threading.Thread(target=self._watch, name="kicker", daemon=True)
@@ -81,8 +82,8 @@ class Kicker:
     def enter(self, deadline_ns: int | None) -> None:
         """The guest is about to run; stop it at that time of `time.monotonic_ns`, if any, or earlier."""
         self.slice_is_over = False
-        if self.loop_is_ready:
-            self.loop_is_ready = False
+        if self.loop_is_ready or self._resting:
+            self.loop_is_ready = self._resting = False
             self._epoll.modify(self._loop_fd, select.EPOLLIN | select.EPOLLONESHOT)
         self._entries += 1
         self._inside = self._entries
@@ -98,6 +99,12 @@ class Kicker:
     def leave(self) -> None:
         """The guest does not run any more."""
         self._inside = 0
+
+    def rest(self) -> None:
+        """The guest idles: what makes the loop ready meanwhile is the loop's alone, until the next entry."""
+        if not self.loop_is_ready and not self._resting:
+            self._resting = True
+            self._epoll.modify(self._loop_fd, 0)
 
     def _watch(self) -> None:
         while not self._closed:

@@ -7,6 +7,7 @@ loop stands still; the kicker brings it back when a timer is due or when the loo
 from __future__ import annotations
 
 import asyncio
+import select
 import selectors
 import time
 from collections.abc import Callable, Coroutine
@@ -22,6 +23,8 @@ from ringminus.machine.outcome import End, Outcome
 REFERENCE_NS = 100
 # the loop's own timers and callbacks have their turn at least this often
 LONGEST_WITHOUT_LOOP_NS = 50_000_000
+# who waits for an answer from the network gets it within this time, or it takes a little longer
+ANSWER_MS = 1
 # after its report a crashed guest may still write its last lines or start a crash kernel
 CRASH_GRACE_SECONDS = 1.0
 T = TypeVar("T")
@@ -69,6 +72,8 @@ class Worker:
         self.debugger: Debugger | None = None
         self._loop_due_ns = 0
         self._reactor = machine.network.reactor if machine.network is not None else None
+        self._loop_has_events = select.poll()
+        self._loop_has_events.register(selector.fileno(), select.POLLIN)  # type: ignore[attr-defined]
 
     def end(self, outcome: Outcome) -> None:
         """Finish with `outcome`; the first one counts."""
@@ -139,6 +144,8 @@ class Worker:
                 self._processor.stop()
             else:
                 self._kicker.stop_at(time.monotonic_ns() + remaining)
+        else:
+            self._awake.set()  # the alarm of an idle guest is set for a later time
 
     async def run(self) -> Outcome:
         """Run the guest to its end."""
@@ -181,7 +188,7 @@ class Worker:
             self.end(Outcome(End.FAILURE, reason, registers=processor.registers()))
         elif isinstance(ended, Debug) and self.debugger is not None:
             self.debugger.stopped(ended)
-        elif kicker.loop_is_ready or kicker.slice_is_over:
+        elif (kicker.loop_is_ready and self._serve_network(0)) or kicker.slice_is_over:
             self._loop_due_ns = 0
         if self._vp.idle:
             await self._idle(Halted(True))
@@ -191,6 +198,16 @@ class Worker:
             self._loop_due_ns = now + LONGEST_WITHOUT_LOOP_NS
             await asyncio.sleep(0)
 
+    def _serve_network(self, milliseconds: int) -> bool:
+        """Wait up to that long for the loop to have events, and take the network's from it: a turn of the
+        loop costs more than an answer may take. Gives whether the loop has others."""
+        if self._reactor is None:
+            return True
+        if not self._loop_has_events.poll(milliseconds):
+            return False
+        self._reactor.dispatch()
+        return bool(self._loop_has_events.poll(0))
+
     async def _idle(self, halted: Halted) -> None:
         """Wait until an interrupt can wake the guest."""
         if not halted.interruptible:
@@ -199,6 +216,7 @@ class Worker:
             self.end(self._crash_outcome() or for_ever)
             return
         since = self._clock.reference_time()
+        self._kicker.rest()
         while self._outcome is None and not self._vp.has_interrupt():
             self._awake.clear()
             if self._held:
@@ -209,6 +227,10 @@ class Worker:
             if deadline != NEVER and remaining <= 0:
                 self._timers.fire(self._clock.reference_time())
                 continue
+            if self._reactor is not None:
+                self._serve_network(ANSWER_MS if not 0 < remaining < ANSWER_MS * 1_000_000 else 0)
+                if self._vp.has_interrupt():
+                    break
             self._alarm.set(remaining)
             await self._awake.wait()
         self._vp.idle = False

@@ -72,6 +72,18 @@ def test_a_ready_loop_stops_the_guest(rig: Rig) -> None:
     assert rig.kicker.loop_is_ready
 
 
+def test_who_rests_is_not_woken_by_the_loop_and_is_stopped_by_it_again_afterwards(rig: Rig) -> None:
+    rig.enter(FAR)
+    rig.kicker.leave()
+    rig.kicker.rest()
+    os.write(rig.writer, b"x")
+    time.sleep(0.03)
+    assert not rig.kicker.loop_is_ready
+    rig.enter(FAR)
+    assert rig.stopped.wait(5)
+    assert rig.kicker.loop_is_ready
+
+
 def test_a_loop_that_stays_ready_stops_each_entry(rig: Rig) -> None:
     os.write(rig.writer, b"x")
     for _ in range(5):

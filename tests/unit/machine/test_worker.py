@@ -137,6 +137,20 @@ def test_an_idle_guest_is_ended_from_the_loop_and_costs_nothing(run: Run, idle: 
     assert used[1] - used[0] < 0.1
 
 
+@pytest.mark.parametrize("idle", ["sti; 8: hlt; jmp 8b", f"8: mov ecx, {GUEST_IDLE}; rdmsr; jmp 8b"])
+def test_a_timer_that_the_loop_arms_fires_while_the_guest_idles(run: Run, idle: str) -> None:
+    """Such as those of who waits for the network: nothing of it wakes the guest."""
+
+    def prepare(worker: Worker) -> None:
+        timers, clock = worker.machine.partition.timers, worker.machine.partition.clock
+        timer = timers.timer(lambda _now: worker.end(Outcome(End.INTERRUPTED)))
+        loop = asyncio.get_running_loop()
+        loop.call_later(0.1, lambda: timer.arm(clock.reference_time() + 100_000))
+        loop.call_later(5, worker.end, Outcome(End.TIMEOUT))
+
+    assert run(idle, prepare)[0].end is End.INTERRUPTED
+
+
 # interrupts of COM1 go to vector 0x31 of an enabled APIC, and the guest idles until one comes
 IDLE_UNTIL_INPUT = f"""
 {write_msr(SVR, 0x1FF)}
