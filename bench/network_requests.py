@@ -111,18 +111,14 @@ def bed() -> tuple[NetworkBed, Silent]:
 def sending(frame: bytes, infos: bytes, *, pages: bool = False, batch: int = 1) -> float:
     """From the guest."""
     made, channel = bed()
-    guest, message = made.guest, rndis_packet(frame, infos)
-    message += bytes(-len(message) % 8)
-    message = message[:4] + struct.pack("<I", len(message)) + message[8:]
+    guest, message = made.guest, rndis_packet(frame, infos, -len(frame) % 8)
     ranges: tuple[GpaRange, ...] = ()
     if pages:
         # as Linux does: the RNDIS header, the linear part, and fragments of 32 KiB
-        at, parts = len(message) - len(frame) - (len(message) - len(rndis_packet(frame, infos))), []
-        for end in (at, at + 66, *range(at + 66 + 32768, len(message), 32768), len(message)):
-            begin = sum(len(part) for part in parts)
-            parts.append(message[begin:end])
-        found = [guest.place(part, 64) for part in parts]
-        ranges = tuple(GpaRange(*one) for one in found)
+        at = len(message) - len(frame) - -len(frame) % 8
+        ends = [at, at + 66, *range(at + 66 + 32768, len(message), 32768), len(message)]
+        parts = [message[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
+        ranges = tuple(GpaRange(*guest.place(part, 64)) for part in parts)
         section, size = NO_SECTION, 0
     else:
         guest.write_section(0, message * batch)

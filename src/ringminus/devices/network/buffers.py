@@ -102,6 +102,14 @@ class ReceiveBuffer(_Buffer):
 class SendBuffer(_Buffer):
     """The guest's sections."""
 
+    def read(self, index: int, size: int) -> bytes:
+        """A copy of the first `size` bytes of a section; raises `BadBuffer`."""
+        if index < self.count and size <= self.piece_size:
+            first = self._first[index] or self._map(index)
+            if size <= len(first):
+                return bytes(first[:size])
+        return b"".join(self.views(index, size))
+
     def views(self, index: int, size: int) -> list[memoryview]:
         """The first `size` bytes of a section; raises `BadBuffer`."""
         if index >= self.count or size > self.piece_size:

@@ -59,7 +59,7 @@ class SyntheticNic(Device):
         control.on_address = self._address_changed
         control.on_filter = self._filter_changed
         control.statistics = self._statistics
-        self.sender = Sender(control, self._counters, self._channels)
+        self.sender = Sender(control, self._counters, self._channels, self._tell_sent)
         self.receiver = Receiver(control, self._counters, self._channels)
         self._ready = False
         self._spread = False  # whether the guest was told to use all of its channels
@@ -82,6 +82,7 @@ class SyntheticNic(Device):
 
     def attach(self, services: Services, bus: Offerer) -> None:
         super().attach(services, bus)
+        self.sender.tap = services.tap
         self._resume = services.timers.timer(lambda _now: self.resumed())
 
     # ------------------------------------------------------------ channels
@@ -162,8 +163,6 @@ class SyntheticNic(Device):
             raise GuestError(f"SEND_RNDIS_PKT {why}")
         sender = self.sender
         if channel_type == _DATA:
-            if self.services.tap.frames is not None or sender.tell is not None:
-                sender.tell = None if self.services.tap.frames is None else self._tell_sent
             sender.send(channel, packet.transaction_id, section, size, packet.ranges)
         elif channel_type == _CONTROL and channel.index == 0:
             data = sender.read(channel.memory, section, size, packet.ranges)
@@ -206,13 +205,12 @@ class SyntheticNic(Device):
         self.sender.port = port
 
     def deliver(self, frame: Frame) -> None:
-        control = self.control
-        if control.state is not _INITIALIZED or not control.packet_filter:
-            return self._counters.drop_received(NOT_READY)
+        control, destination = self.control, frame.data[:ADDRESS_SIZE]
         if len(frame.data) < ETHERNET_HEADER:
             return self._counters.drop_received(TOO_SHORT)
-        if not control.accepts(frame.data[:ADDRESS_SIZE]):
-            return self._counters.drop_received(FILTERED)
+        if not control.accepts(destination):
+            unready = control.state is not _INITIALIZED or not control.packet_filter
+            return self._counters.drop_received(NOT_READY if unready else FILTERED)
         if self.services.tap.frames is not None:
             self._tell(frame, True)
         self.receiver.deliver(frame)

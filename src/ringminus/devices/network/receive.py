@@ -155,9 +155,9 @@ class Receiver:
             offloads = self._control.offloads
             if offloads.rsc6 if frame.data[_TYPE] == _V6_FIRST else offloads.rsc4:
                 frame = complete(frame) if frame.checksum is _MISSING else frame
-                message = self._pieces(frame)
-                if message is not None:
-                    return self._put(self._queue_for(frame.data), len(frame.data), message)
+                index, message = self._pieces(frame)
+                if message:
+                    return self._put(index, len(frame.data), message)
         for one in segments(frame):
             self._deliver_one(one)
 
@@ -169,29 +169,31 @@ class Receiver:
             frame = complete(frame)
             data, checksum = frame.data, frame.checksum
         word = 0 if checksum is _UNKNOWN else self._checksum_word(data)
-        if tci is not None or self._control.rss is not None:
+        rss, index = self._control.rss, 0
+        if tci is not None or rss is not None:
             if tci is not None and not self._tagging:
                 data = b"".join((data[:_TYPE], _TAGGED, tci.to_bytes(2, "big"), data[_TYPE:]))
                 tci = None
-            types, words = self._infos(data, tci, word)
+            types, words, index = self._infos(data, tci, word)
             header = packet_header(*types).pack(len(data), *words)
         elif word:
             header = _CHECKSUM_HEADER(len(data), word)
         else:
             header = _PLAIN_HEADER(len(data))
-        self._put(self._queue_for(data), len(data), (header + data,))
+        self._put(index, len(data), (header + data,))
 
-    def _pieces(self, frame: Frame) -> Message | None:
-        """A large frame as one message if it fits, or as many; None if that is more than a packet has."""
+    def _pieces(self, frame: Frame) -> tuple[int, Message]:
+        """A large frame as one message if it fits, or as several, and the channel for it; none if that would
+        be more than a packet has."""
         data = frame.data
         assert self.buffer is not None
         word = 0 if frame.checksum is _UNKNOWN else self._checksum_word(data)
-        types, words = self._infos(data, frame.tci, word)
+        types, words, index = self._infos(data, frame.tci, word)
         size, most = len(data), self.buffer.piece_size - LARGEST_HEADER
         if size <= most:
-            return (packet_header(*types).pack(size, *words) + data,)
+            return index, (packet_header(*types).pack(size, *words) + data,)
         if -(-size // most) > min(self.buffer.count, wire.MAX_RANGES):
-            return None
+            return index, ()
         rest = memoryview(data)
         first = packet_header(*types, _ID).pack(most, *words, _FIRST_WORD)
         message = [b"".join((first, rest[:most]))]
@@ -199,11 +201,11 @@ class Receiver:
             part = rest[begin : begin + most]
             header = _NEXT_HEADER.pack(len(part), _NEXT_WORD if begin + most < size else _LAST_WORD)
             message.append(b"".join((header, part)))
-        return message
+        return index, message
 
-    def _infos(self, data: bytes, tci: int | None, word: int) -> tuple[list[int], list[int]]:
-        """The per-packet infos of a frame: types and words."""
-        types, words = [], []
+    def _infos(self, data: bytes, tci: int | None, word: int) -> tuple[list[int], list[int], int]:
+        """The per-packet infos of a frame, types and words, and the channel that the guest wants it on."""
+        types, words, index = [], [], 0
         if word:
             types.append(_CHECKSUM)
             words.append(word)
@@ -216,7 +218,8 @@ class Receiver:
             if kind:
                 types.append(_HASH)
                 words.append(value)
-        return types, words
+                index = rss.queue(data)
+        return types, words, index
 
     def _checksum_word(self, data: bytes) -> int:
         """What the guest is told of a checksum that is right; 0 for nothing."""
@@ -238,11 +241,6 @@ class Receiver:
             return _UDP_SUCCEEDED if (offloads.receive_udp4, offloads.receive_udp6)[version == 6] else 0
         return 0
 
-    def _queue_for(self, data: bytes) -> int:
-        """The channel that the guest wants the frame on."""
-        rss = self._control.rss
-        return 0 if rss is None else rss.queue(data)
-
     # ------------------------------------------------------------ packets
 
     def answer(self, messages: Sequence[bytes]) -> None:
@@ -263,8 +261,8 @@ class Receiver:
                 return self._counters.drop_received(QUEUE_FULL)
             self._queue.append((index, size, message))
             self.queued_bytes += size
-            return
-        self._send(buffer, index, size, message)
+        else:
+            self._send(buffer, index, size, message)
 
     def pump(self) -> None:
         """Send what waits, as far as there is room."""

@@ -329,6 +329,7 @@ def packet_id_word(flags: int, packet_id: int = 0) -> int:
 
 HEADER = struct.Struct("<II")  # MessageHeader
 PACKET = struct.Struct("<11I")  # MessageHeader, Packet
+HOT_PACKET = struct.Struct("<4I12x2I8x")  # the same, without what frames of a guest make no use of
 PACKET_SIZE = PACKET.size
 INFO = struct.Struct("<IIII")  # PacketInfo and the word that follows it when `ppi_offset` is 12
 INFO_HEADER = struct.Struct("<III")  # PacketInfo

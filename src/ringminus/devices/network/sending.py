@@ -21,6 +21,7 @@ from ringminus.errors import GuestError
 from ringminus.memory import KIB, GuestMemory
 from ringminus.switch.frame import Frame
 from ringminus.switch.port import Port
+from ringminus.tap import Tap
 from ringminus.vmbus.device import Channel
 from ringminus.vmbus.gpa import GpaRange
 
@@ -42,14 +43,19 @@ class Sending(NamedTuple):
 
 class Sender:
     """`buffer` is the guest's while it has one, `channels` are those that are open, by index. `tell` is
-    called with each frame that goes out, if somebody wants to know."""
+    called with each frame that goes out while somebody listens to the `tap`."""
 
     def __init__(
-        self, control: RndisControl, counters: AdapterCounters, channels: Mapping[int, Channel]
+        self,
+        control: RndisControl,
+        counters: AdapterCounters,
+        channels: Mapping[int, Channel],
+        tell: Callable[[Frame], None],
     ) -> None:
         self.port: Port | None = None
         self.link = False
-        self.tell: Callable[[Frame], None] | None = None
+        self.tap = Tap()
+        self._tell = tell
         self.buffer: SendBuffer | None = None
         self._control = control
         self._counters = counters
@@ -103,9 +109,9 @@ class Sender:
         if section != wire.NO_SECTION:
             if self.buffer is None:
                 raise GuestError(f"section {section} without a send buffer")
+            if not ranges:
+                return self.buffer.read(section, size)
             pieces = self.buffer.views(section, size)
-            if len(pieces) == 1 and not ranges:
-                return bytes(pieces[0])
         elif size:
             raise GuestError(f"{size} bytes of no section")
         for one in ranges:
@@ -116,15 +122,15 @@ class Sender:
         return b"".join(pieces)
 
     def _send_frames(self, data: bytes) -> None:
-        port, counters, tell = self.port, self._counters, self.tell
+        port, counters, watched = self.port, self._counters, self.tap.frames is not None
         found = frames(data, self._largest, counters)
         if not self.link or port is None or self._control.state is not _INITIALIZED:
             return counters.drop_sent(self._why_not(), len(found))
         for frame in found:
             counters.sent_frames += 1
             counters.sent_bytes += len(frame.data)
-            if tell is not None:
-                tell(frame)
+            if watched:
+                self._tell(frame)
             if not port.send(frame):
                 self._held = True
         self._unflushed = True

@@ -38,7 +38,7 @@ MALFORMED = (TOO_SHORT, TOO_LONG, BAD_OFFLOAD)
 """Why frames of the guest are not sent whose fault they are."""
 
 _PACKET = int(MessageType.PACKET)
-_UNPACK = rndis_wire.PACKET.unpack_from
+_UNPACK = rndis_wire.HOT_PACKET.unpack_from
 _PUT_U16 = frame_wire.HOT_U16.pack_into
 _HEADER_SIZE = rndis_wire.PACKET_SIZE
 _BODY_SIZE = rndis_wire.Packet.SIZE
@@ -61,16 +61,25 @@ _V4_CHECKSUM = NETWORK + frame_wire.Ipv4Header.offset_of("checksum")
 _V6_PROTOCOL = NETWORK + frame_wire.Ipv6Header.offset_of("next_header")
 _V6_LENGTH = NETWORK + frame_wire.Ipv6Header.offset_of("payload_length")
 _V6_PAYLOAD = NETWORK + frame_wire.Ipv6Header.SIZE
+_PLAIN: dict[int, tuple[bytes, int, int]] = {
+    TransmitChecksum.IPV4 | TransmitChecksum.TCP: (_IPV4, _V4_PROTOCOL, _TCP),
+    TransmitChecksum.IPV4 | TransmitChecksum.UDP: (_IPV4, _V4_PROTOCOL, _UDP),
+    TransmitChecksum.IPV6 | TransmitChecksum.TCP: (_IPV6, _V6_PROTOCOL, _TCP),
+    TransmitChecksum.IPV6 | TransmitChecksum.UDP: (_IPV6, _V6_PROTOCOL, _UDP),
+}
+_CHECKSUM_FLAGS = int(sum(TransmitChecksum))
 _LARGEST_HEADERS = NETWORK + 60 + 60
 _SHORTEST_OFFLOADED = NETWORK + frame_wire.Ipv4Header.SIZE + frame_wire.UdpHeader.SIZE
 
 
 class Infos(NamedTuple):
-    """The per-packet infos that an adapter heeds: words as they came, 0 where there is none."""
+    """The per-packet infos that an adapter heeds: words as they came, 0 where there is none. `plain` is what
+    a frame with this `checksum` looks like mostly: its EtherType, and where it has which protocol."""
 
     tci: int | None = None
     checksum: int = 0
     large_send: int = 0
+    plain: tuple[bytes, int, int] | None = None
 
 
 NO_INFOS = Infos()
@@ -84,7 +93,7 @@ class BadMessage(GuestError):
 def parse_infos(block: bytes) -> Infos:
     """The infos of a packet; those of a stream are the same in most of its packets. Raises `BadMessage`."""
     position, end = 0, len(block)
-    tci, checksum, large_send = NO_INFOS
+    tci, checksum, large_send, _ = NO_INFOS
     while position < end:
         if position + INFO_HEADER.size > end:
             raise BadMessage(f"{end - position} bytes after the last per-packet info")
@@ -102,7 +111,7 @@ def parse_infos(block: bytes) -> Infos:
             else:
                 tci = rndis_wire.vlan_tci(word)
         position += size
-    return Infos(tci, checksum, large_send)
+    return Infos(tci, checksum, large_send, _PLAIN.get(checksum & _CHECKSUM_FLAGS))
 
 
 def frames(data: bytes, largest: int, counters: AdapterCounters) -> list[Frame]:
@@ -113,7 +122,7 @@ def frames(data: bytes, largest: int, counters: AdapterCounters) -> list[Frame]:
     while begin < end:
         if end - begin < _HEADER_SIZE:
             raise BadMessage(f"an RNDIS packet of {end - begin} bytes")
-        kind, length, offset, size, _, _, _, infos_at, infos_size, _, _ = _UNPACK(data, begin)
+        kind, length, offset, size, infos_at, infos_size = _UNPACK(data, begin)
         body = begin + HEADER_SIZE
         if kind != _PACKET:
             raise BadMessage(f"an RNDIS message of type {kind:#x} among data")
@@ -134,7 +143,7 @@ def frames(data: bytes, largest: int, counters: AdapterCounters) -> list[Frame]:
             reason = BAD_OFFLOAD
         else:
             whole = data[body + offset : body + offset + size]
-            tci, checksum, _ = infos
+            tci, checksum, _, plain = infos
             if size < NETWORK or size > largest or whole[_TYPE] == _TAG_FIRST:
                 whole, tci, reason = _unusual(whole, tci, largest)
                 if reason:
@@ -142,6 +151,14 @@ def frames(data: bytes, largest: int, counters: AdapterCounters) -> list[Frame]:
                     continue
             if not checksum:
                 found.append(Frame(whole, tci))
+                continue
+            if (
+                plain is not None
+                and len(whole) >= _SHORTEST_OFFLOADED
+                and whole[_TYPE:NETWORK] == plain[0]
+                and whole[plain[1]] == plain[2]
+            ):
+                found.append(Frame(whole, tci, _MISSING))
                 continue
             frame = _offloaded(whole, tci, checksum)
             reason = BAD_OFFLOAD
@@ -182,17 +199,9 @@ def _offloaded(data: bytes, tci: int | None, word: int) -> Frame | None:
 
 
 def _carries(data: bytes, protocol: int, ipv6: bool) -> bool:
-    """Whether it is an IP packet with that protocol; the plain cases are most."""
-    if len(data) < _SHORTEST_OFFLOADED:
-        return False
-    if not ipv6 and data[_TYPE:NETWORK] == _IPV4:
-        return data[_V4_PROTOCOL] == protocol
-    if ipv6 and data[_TYPE:NETWORK] == _IPV6:
-        if data[_V6_PROTOCOL] == protocol:
-            return True
-        headers = parse(data)
-        return headers is not None and headers.protocol == protocol
-    return False
+    """Whether it is an IP packet with that protocol."""
+    headers = parse(data)
+    return headers is not None and headers.protocol == protocol and (headers.version == 6) == ipv6
 
 
 def _large(data: memoryview, infos: Infos) -> Frame | None:

@@ -90,7 +90,9 @@ def ready(version: int = Version.V61, subchannels: int = 7) -> Handshake:
 
 
 def in_state(state: State) -> Handshake:
-    return {State.INIT: Handshake, State.SETUP: shaken, State.READY: ready}[state]()
+    if state is State.INIT:
+        return Handshake(7)
+    return shaken() if state is State.SETUP else ready()
 
 
 @pytest.mark.parametrize("version", Version)
@@ -232,7 +234,7 @@ def test_a_buffer_is_one_range_of_a_gpadl_of_the_channel() -> None:
 def test_a_revoked_buffer_closes_the_data_path_until_there_is_another(kind: MessageType) -> None:
     handshake = ready()
     assert send(handshake, kind) == Reply()
-    assert handshake.state is State.SETUP
+    assert handshake.state.name == "SETUP"
     with pytest.raises(GuestError, match="which is none"):
         send(handshake, kind)
     receive = kind is MessageType.REVOKE_RECV_BUF
@@ -253,8 +255,8 @@ def test_only_what_was_given_can_be_revoked(kind: MessageType) -> None:
 @pytest.mark.parametrize("handle", [RECEIVE, SEND])
 def test_a_gpadl_that_is_torn_down_takes_its_buffer_along(handle: int) -> None:
     handshake = ready()
-    assert not handshake.lose(0x99) and handshake.state is State.READY
-    assert handshake.lose(handle) and handshake.state is State.SETUP
+    assert not handshake.lose(0x99) and handshake.state.name == "READY"
+    assert handshake.lose(handle) and handshake.state.name == "SETUP"
     assert (handshake.receive_buffer is None) == (handle == RECEIVE)
     assert (handshake.send_buffer is None) == (handle == SEND)
     assert not handshake.lose(handle)

@@ -221,10 +221,10 @@ def test_a_large_frame_that_fits_comes_in_one_piece(bed: NetworkBed) -> None:
 def segments_of(bed: NetworkBed, frame: Frame) -> list[Arrived]:
     bed.guest.holds = True
     bed.deliver(frame)
-    found = []
-    while bed.guest.poll() or bed.guest.arrived:
-        found += bed.guest.frames()
+    found = bed.guest.frames()
+    while bed.guest.held:
         bed.guest.give_back()
+        found += bed.guest.frames()
     return found
 
 

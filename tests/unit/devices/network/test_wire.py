@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from ringminus.devices.network import wire
+from ringminus.devices.network import rndis_wire, wire
 from ringminus.devices.network.wire import MessageType, Version
 
-DATA = bytes(range(1, 41))
+DATA = bytes(range(1, 61))
 
 
 def test_codecs_are_their_structures() -> None:
