@@ -236,6 +236,8 @@ class Layer:
 PROTOCOLS: dict[str, Protocol] = {}
 """All that have been declared by modules that were imported, by name."""
 BY_INTERFACE: dict[UUID, Protocol] = {}
+NAMES: dict[str, dict[int, str]] = {}
+"""Names of the values of events' own fields, by `event.field`; those of modules that were imported."""
 
 
 def declare(protocol: Protocol) -> Protocol:

@@ -1,10 +1,11 @@
-"""Inputs of hypercalls, declared for who shows them: from the table of calls."""
+"""Hypercalls and registers, declared for who shows them: from the tables that they are answered by."""
 
 from __future__ import annotations
 
 from ringminus.hypervisor.calls import CALLS
+from ringminus.hypervisor.msrs import MSRS
 from ringminus.hypervisor.wire import MessageType
-from ringminus.protocol import Form, Protocol, declare
+from ringminus.protocol import NAMES, Form, Protocol, declare
 
 POST_MESSAGE = 0x5C
 
@@ -26,3 +27,7 @@ HYPERCALL = declare(
         {"message_type": MessageType},
     )
 )
+
+NAMES["hypercall.code"] = {code: call.name for code, call in CALLS.items()}
+NAMES["msr.msr"] = {number: msr.name for number, msr in MSRS.items()}
+NAMES["message.message_type"] = {one.value: one.name for one in MessageType}

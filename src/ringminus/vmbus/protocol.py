@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ringminus.protocol import Form, Labels, declare
+from ringminus.protocol import NAMES, Form, Labels, declare
 from ringminus.protocol import Protocol as Declaration
 from ringminus.vmbus.control.messages import MESSAGES, MessageKind
-from ringminus.vmbus.wire import ChannelFlag, Feature, MessageHeader, PipeMode, Version
+from ringminus.vmbus.wire import ChannelFlag, Feature, MessageHeader, PacketType, PipeMode, Version
 
 LABELS: Labels = {
     "vmbus_version_requested": Version,
@@ -32,3 +32,5 @@ VMBUS = declare(
         LABELS,
     )
 )
+
+NAMES["packet.kind"] = {one.value: one.name for one in PacketType}
