@@ -121,8 +121,8 @@ class Nat:
         """The guests' frames are all here: look what libslirp waits for now."""
         if self._touched and not self._closed:
             self._touched = False
-            if self._screen.resolves:
-                self._poll(None)
+            while self._screen.resolves:  # what waited for an address: each call sends one of a connection
+                self._screen.resolves = self._poll(None)
             self._refresh()
             self._flush_port()
 
@@ -241,12 +241,15 @@ class Nat:
         self._refresh()
         self._flush_port()
 
-    def _poll(self, ready: dict[int, int] | None) -> None:
-        self._screen.resolves = False
+    def _poll(self, ready: dict[int, int] | None) -> bool:
+        """Have libslirp do what is due; gives whether it had something to say."""
         self._polled = self._now
+        before = len(self._sent)
         self._stack.poll(ready)
+        said = len(self._sent) != before
         if self._sent:
             self._emit()
+        return said
 
     def _expire(self, now: int) -> None:
         self._now = now
