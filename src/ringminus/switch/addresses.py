@@ -7,7 +7,7 @@ times, and forgets what was silent for the ageing time. So an address is forgott
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Set
 from typing import Generic, TypeVar
 
 from ringminus.clock import REFERENCE_HZ, ReferenceClock, TimerQueue
@@ -52,6 +52,10 @@ class AddressTable(Generic[P]):
     def vlan(self, vlan: int) -> dict[bytes, Entry[P]]:
         """The entries of a VLAN, by address; always the same object."""
         return self._vlans.setdefault(vlan, {})
+
+    def vlans(self) -> Set[int]:
+        """Those that were asked for."""
+        return self._vlans.keys()
 
     def learn(self, vlan: int, address: bytes, port: P) -> Entry[P]:
         """A frame from `address` came in by `port`: gives a new entry, or one that moved here, or that of

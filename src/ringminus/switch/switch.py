@@ -164,6 +164,9 @@ class Switch:
         self._watched = mirroring.arrange(ports)
         for port in ports:
             self._arrange_port(port)
+            if port.up and not port.mirror_only:
+                for vlan in self.learned.vlans() & port.tagging.vlans():
+                    self._secure(port, vlan)
         for entry in self.learned:
             self._note(entry)
 
@@ -181,9 +184,13 @@ class Switch:
             vlan.members = tuple(members)
             vlan.unknown = tuple(port for port in members if not port.secured)
             for port in members:
-                if port.secured and port.settings.address is not None:
-                    self._note(self.learned.assign(number, port.settings.address, port))
+                self._secure(port, number)
         return vlan
+
+    def _secure(self, port: SwitchPort, number: int) -> None:
+        """Have a secured port's address known in a VLAN that it is a member of."""
+        if port.secured and port.settings.address is not None:
+            self._note(self.learned.assign(number, port.settings.address, port))
 
     @staticmethod
     def _note(entry: Entry[SwitchPort]) -> None:

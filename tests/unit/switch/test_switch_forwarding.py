@@ -8,7 +8,7 @@ from ringminus.switch.addresses import AGEING, SWEEP
 from ringminus.switch.drops import Drop
 from ringminus.switch.frame import Checksum, Frame
 from ringminus.switch.port import BROADCAST, PortSettings
-from support.endpoints import Bed, RecordingEndpoint, frame, mac
+from support.endpoints import Bed, RecordingEndpoint, frame, mac, trunk
 
 GROUP = bytes.fromhex("01005e000001")
 
@@ -226,6 +226,14 @@ def test_what_was_learned_elsewhere_gives_way_to_a_secured_port(bed: Bed) -> Non
     endpoint, _ = bed.plug(PortSettings(address=mac(1)))
     other.port.send(frame(mac(1), mac(2)))
     assert (len(endpoint.frames), len(tap.frames)) == (1, 0)
+
+
+def test_that_holds_in_every_vlan_at_once(bed: Bed) -> None:
+    tap, _ = bed.plug(PortSettings(vlan=trunk(5, 6)))
+    tap.port.send(frame(BROADCAST, mac(1), tci=5))
+    tap.port.send(frame(BROADCAST, mac(1), tci=6))
+    bed.plug(PortSettings(address=mac(1), vlan=trunk(5)))
+    assert [(row.vlan, row.port) for row in bed.switch.addresses()] == [(0, 2), (5, 2), (6, 1)]
 
 
 def test_an_address_that_may_be_spoofed_is_learned_at_such_a_port(bed: Bed) -> None:
