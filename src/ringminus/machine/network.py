@@ -94,7 +94,7 @@ class Network:
         from ringminus.switch.capture import CaptureFile
 
         assert config.capture is not None
-        return Recorder(adapter, CaptureFile(config.capture))
+        return Recorder(adapter, CaptureFile(config.capture, reactor=self.reactor))
 
     def _plug(
         self, config: NicConfig, connection: Connection, endpoint: Endpoint, settings: PortSettings
