@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from ringminus.devices.network.nic import SyntheticNic
 from ringminus.devices.network.wire import MessageType
-from ringminus.memory import PAGE_SIZE, GuestMemory
+from ringminus.memory import GuestMemory
 from ringminus.switch.frame import Checksum, Frame
 from ringminus.vmbus.device import Channel, Packet
 from ringminus.vmbus.gpa import GpaRange

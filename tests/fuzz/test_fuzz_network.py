@@ -109,7 +109,7 @@ def test_any_bytes_are_frames_or_a_typed_error(message: bytes, largest: int) -> 
 @settings(max_examples=800, deadline=None)
 def test_any_infos_are_understood_or_a_typed_error(block: bytes) -> None:
     with contextlib.suppress(BadMessage):
-        tci, checksum, large_send = parse_infos(block)
+        tci, checksum, large_send, _ = parse_infos(block)
         assert tci is None or 0 <= tci <= 0xFFFF
         assert 0 <= checksum <= U32 and 0 <= large_send <= U32
 

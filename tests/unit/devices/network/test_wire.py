@@ -24,6 +24,20 @@ def test_codecs_are_their_structures() -> None:
     assert wire.HOT_COMPLETE.unpack_from(DATA) == (header.msg_type, done.status)
 
 
+def test_the_codec_of_a_frame_from_the_guest_is_its_structure() -> None:
+    header = rndis_wire.MessageHeader.unpack(DATA)
+    packet = rndis_wire.Packet.unpack(DATA, rndis_wire.HEADER_SIZE)
+    assert rndis_wire.HOT_PACKET.unpack_from(DATA) == (
+        header.ndis_msg_type,
+        header.msg_len,
+        packet.data_offset,
+        packet.data_len,
+        packet.per_pkt_info_offset,
+        packet.per_pkt_info_len,
+    )
+    assert rndis_wire.HOT_PACKET.size == rndis_wire.PACKET_SIZE
+
+
 @pytest.mark.parametrize(
     ("version", "size"), [(0, 28), (Version.V1, 28), (Version.V6, 28), (Version.V61, 40)]
 )
