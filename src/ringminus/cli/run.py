@@ -32,7 +32,7 @@ Exit status:
   4    triple fault
   70   a failure of ringminus itself, or of a --device
   124  time-out
-  130  interrupted: by a signal, by Ctrl-], or nobody reads the console
+  130  interrupted: by a signal, by Ctrl-], by gdb, or nobody reads the console
 
 \b
 Examples:
