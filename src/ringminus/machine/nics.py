@@ -5,9 +5,8 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Network
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ringminus.errors import ConfigError
 from ringminus.switch.port import ADDRESS_SIZE, PortSettings
@@ -87,9 +86,9 @@ def _check_backend(backend: str, colon: str, name: str) -> None:
 
 def _with_options(config: NicConfig, options: Sequence[str]) -> NicConfig:
     port: list[str] = []
-    nat: list[tuple[str, str]] = []
+    nat: list[str] = []
     for option in options:
-        key, equals, value = option.partition("=")
+        key, _, value = option.partition("=")
         if key == "capture":
             if not value or config.capture is not None:
                 raise ConfigError("write capture=FILE, and once")
@@ -97,7 +96,7 @@ def _with_options(config: NicConfig, options: Sequence[str]) -> NicConfig:
         elif key in _NAT_OPTIONS:
             if config.backend != NAT:
                 raise ConfigError(f"{key} is an option of nat")
-            nat.append((key, value if equals else ""))
+            nat.append(option)
         else:
             port.append(option)
     settings = parse_port_options(port)
@@ -106,34 +105,7 @@ def _with_options(config: NicConfig, options: Sequence[str]) -> NicConfig:
     return replace(config, settings=settings, nat=_parse_nat(nat) if nat else None)
 
 
-def _parse_nat(options: Sequence[tuple[str, str]]) -> NatConfig:
-    from ringminus.switch.nat.config import NatConfig
-    from ringminus.switch.nat.forwards import parse
+def _parse_nat(options: Sequence[str]) -> NatConfig:
+    from ringminus.switch.nat.options import parse_nat_options
 
-    said: dict[str, Any] = {}
-    forwards = []
-    for key, value in options:
-        if key == "forward":
-            forwards.append(parse(value))
-            continue
-        if key in said:
-            raise ConfigError(f"{key} is there twice; write it once")
-        if key == "net":
-            try:
-                said[key] = IPv4Network(value)
-            except ValueError as error:
-                raise ConfigError(f"net={value}: {error}; write a network such as net=10.0.2.0/24") from None
-        elif key == "ipv6":
-            if value not in ("on", "off"):
-                raise ConfigError("write ipv6=off, or leave it out")
-            said[key] = value == "on"
-        else:
-            if value:
-                raise ConfigError("write restrict alone")
-            said[key] = True
-    made: dict[str, Any] = {"restrict": said.get("restrict", False), "forwards": tuple(forwards)}
-    if "net" in said:
-        made["network"] = said["net"]
-    if said.get("ipv6") is False:
-        made["ipv6"] = None
-    return NatConfig(**made)
+    return parse_nat_options(options)
