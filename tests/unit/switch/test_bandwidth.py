@@ -201,10 +201,11 @@ def test_large_frames_pass_no_faster_than_what_they_stand_for(limited: Limited) 
     limited.bed.advance(REFERENCE_HZ)
     line = len(limited.receiver.frames) * 100 * 154 * 8
     assert line == pytest.approx(10 * MBIT, rel=0.03)
+    large = Frame(ipv4(bytes(12) + b"\x50\x10" + bytes(6) + bytes(5000), 6), segment_size=50)
     other = Limited(10 * MBIT)
     while other.sender.port.send(large):
         pass
-    assert len(other.receiver.frames) == 2, "the second is on credit"
+    assert len(other.receiver.frames) == 2, "of 10,400 bytes each; the second is on credit"
 
 
 def test_a_frame_larger_than_the_burst_passes_and_is_paid_for_later(limited: Limited) -> None:
