@@ -34,7 +34,7 @@ def test_scripts_can_be_executed_and_other_files_not() -> None:
 
 def test_a_copy_has_no_identity_and_nothing_of_the_host() -> None:
     assert FILES["etc/machine-id"].data == b""
-    assert FILES["etc/resolv.conf"].data == b""
+    assert LINKS["etc/resolv.conf"].startswith("/run/")
     assert FILES["etc/hostname"].data == b"ringminus\n"
 
 
@@ -107,6 +107,21 @@ def test_lsvmbus_names_classes_drivers_and_instances(bus: Path) -> None:
 def test_lsvmbus_tells_of_channels_when_asked(bus: Path) -> None:
     assert "channel" not in lsvmbus(bus).stdout
     assert "channel 1: cpu 0, interrupts 42\n" in lsvmbus(bus, "-v").stdout
+
+
+def test_name_servers_are_those_that_the_network_tells_of(tmp_path: Path) -> None:
+    script = FILES["usr/local/libexec/ringminus-names"].data.decode()
+    script = script.replace("/run/systemd/netif/state", str(tmp_path / "state")).replace(
+        "/run/", f"{tmp_path}/"
+    )
+    told = "# This is private data.\nDNS=10.0.2.3 fec0::3\nDOMAINS=lab.test\nROUTE_DOMAINS=\n"
+    (tmp_path / "state").write_text(told)
+    subprocess.run(["sh", "-c", script], check=True)
+    expected = "search lab.test\nnameserver 10.0.2.3\nnameserver fec0::3\n"
+    assert (tmp_path / "resolv.conf").read_text() == expected
+    (tmp_path / "state").write_text("OPER_STATE=off\n")
+    subprocess.run(["sh", "-c", script], check=True)
+    assert (tmp_path / "resolv.conf").read_text() == ""
 
 
 def test_lsvmbus_without_a_bus_says_why(tmp_path: Path) -> None:
