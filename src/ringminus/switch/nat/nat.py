@@ -64,7 +64,13 @@ class Nat:
         self._sent = self._stack.sent
         self._limit = config.sockets or min(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2, MOST_SOCKETS)
         self._segments = Segments()
-        self._screen = Screen(self._stack.sockets, self._limit, config.host.packed, self._segments)
+        self._screen = Screen(
+            self._stack.sockets,
+            self._limit,
+            config.host.packed,
+            self._segments,
+            clock.reference_time,
+        )
         self._fragmenter = Fragmenter(config.mtu)
         self._largest = _NETWORK + config.mtu
         self._sockets = Sockets(self._stack.library.version < TELLS_OF_EVERY_SOCKET)
