@@ -91,7 +91,8 @@ UNITS = {
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field. `events` are those that may have it. `own` is the attribute of an event's own field."""
+    """A field. `events` are those that may have it. `own` is the attribute of an event's own field;
+    `channels` tells that it takes what is known of channels."""
 
     name: str
     kind: Kind
@@ -101,6 +102,7 @@ class Field:
     unit: Unit | None = None
     own: str = ""
     title: str = ""
+    channels: bool = False
 
     @property
     def points(self) -> frozenset[str]:
@@ -121,7 +123,8 @@ class Catalogue:
         for protocol in PROTOCOLS.values():
             self._protocol(protocol)
         for name, (read, kind_, title) in CHANNEL.items():
-            self._add(Field(f"vmbus.channel.{name}", kind_, CHANNEL_EVENTS, _of_channel(read), title=title))
+            path, values = f"vmbus.channel.{name}", _of_channel(read)
+            self._add(Field(path, kind_, CHANNEL_EVENTS, values, title=title, channels=True))
 
     def _add(self, field: Field) -> None:
         self.fields.setdefault(field.name, field)
@@ -129,11 +132,13 @@ class Catalogue:
     def _own(self, name: str, attribute: str, events: frozenset[type[Event]], title: str = "") -> None:
         hint = get_type_hints(next(iter(events)))[attribute] if attribute != "event" else str
         kind = KINDS.get(hint, Kind.NUMBER if hint == int | None else Kind.NUMBERS)
-        labels = Labels(NAMES[name]) if name in NAMES else None
+        names = NAMES.get(NAMED_BY.get(name, name))
+        labels = Labels(names) if names is not None else None
         if attribute == "event":
             self._add(Field(name, kind, events, lambda _, event: (event.NAME,), title=title))
         elif attribute in ("device", "adapter"):
-            self._add(Field(name, kind, events, _titles_in(events), title=title))
+            known = events <= {RingPacket, ChannelState}  # they tell the device's class themselves
+            self._add(Field(name, kind, events, _titles_in(events), title=title, channels=not known))
         else:
             read = _attribute(events, attribute)
             self._add(Field(name, kind, events, read, labels, UNITS.get(name), attribute, title))
@@ -186,6 +191,8 @@ HEADER = {
     "host_ns": "the host's clock, in ns since 1970",
 }
 """What all events have."""
+NAMED_BY = {"msr.name": "msr.msr", "hypercall.name": "hypercall.code"}
+"""Text that is a name of another field's values."""
 ALIASES = {"hypercall": "hypercall_input", "bus": "vmbus"}
 """Other prefixes for fields of protocols, where the event has no field of that name."""
 ReadChannel = Callable[[ChannelState], Sequence[Any]]
