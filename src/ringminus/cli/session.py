@@ -13,7 +13,7 @@ import selectors
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -80,6 +80,8 @@ class Session:
             outcome = await self._run_machine(selector, lambda: self._open_console(stack))
             while outcome.end is End.REBOOT and self._wishes.reboot and self._ended is None:
                 gc.collect()  # a machine is full of cycles, and the next one wants the memory
+                nics = tuple(replace(nic, restarted=True) for nic in self._config.nics)
+                self._config = replace(self._config, nics=nics)
                 outcome = await self._run_machine(selector, None)
             await self._drain()
             if self._gdb is not None:

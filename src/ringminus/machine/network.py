@@ -16,6 +16,7 @@ from uuid import uuid5
 
 from ringminus.clock import ReferenceClock, TimerQueue
 from ringminus.devices.network.nic import SyntheticNic
+from ringminus.errors import HostError
 from ringminus.machine.nics import MICROSOFT, NAT, NONE, SWITCH, TAP, NicConfig, random_address
 from ringminus.switch.port import ADDRESS_SIZE, Endpoint, PortSettings, VlanMode
 from ringminus.switch.reactor import Reactor
@@ -93,8 +94,15 @@ class Network:
         from ringminus.machine.recorder import Recorder
         from ringminus.switch.capture import CaptureFile
 
-        assert config.capture is not None
-        return Recorder(adapter, CaptureFile(config.capture, reactor=self.reactor))
+        path = config.capture
+        assert path is not None
+        if not config.restarted:
+            return Recorder(adapter, CaptureFile(path, reactor=self.reactor))
+        try:
+            return Recorder(adapter, CaptureFile(path, reactor=self.reactor, go_on=path.is_file()))
+        except HostError as error:  # such as a pipe whose reader has gone
+            log.warning("%s: after the restart nothing is captured: %s", adapter.title, error)
+            return adapter
 
     def _plug(
         self, config: NicConfig, connection: Connection, endpoint: Endpoint, settings: PortSettings

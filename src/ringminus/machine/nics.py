@@ -29,14 +29,14 @@ class NicConfig:
     """A network adapter and what it is connected to. `name` is the tap device's ("": a new one) or the
     switch's. Without `settings.address` the adapter gets one that is the same in every run with NAT, and one
     at random where others may be on the same network. What passes the adapter is written to the file
-    `capture`, or put to what is there already if it is `captured` from before."""
+    `capture`; of a guest that has `restarted`, behind what is there already."""
 
     backend: str
     name: str = ""
     settings: PortSettings = field(default_factory=PortSettings)
     nat: NatConfig | None = None
     capture: Path | None = None
-    captured: bool = False
+    restarted: bool = False
 
 
 def random_address() -> bytes:

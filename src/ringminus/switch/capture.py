@@ -32,7 +32,8 @@ _READER_WENT = {errno.EPIPE, errno.ECONNRESET}
 
 class CaptureFile:
     """An `Endpoint` for a mirror's destination: `where` is a path, "-" for standard output, or an open
-    binary file, which stays open. A file that exists is written anew.
+    binary file, which stays open. A file that exists is written anew, unless it is a capture that is to
+    `go_on`.
 
     Records are written at `flush`, and after a second at the latest while frames come. With a `reactor`, a
     pipe whose reader is slow does not stop the process: some MiB wait, then records are dropped and counted.
@@ -52,6 +53,7 @@ class CaptureFile:
         bytes: int = 0,
         now: Callable[[], int] = time.time_ns,
         on_end: Callable[[], None] | None = None,
+        go_on: bool = False,
     ) -> None:
         self.captured = self.dropped = 0
         self.error = ""
@@ -59,9 +61,10 @@ class CaptureFile:
         self.on_end = on_end
         self._now = now
         self._most_packets, self._most_bytes = packets, bytes
-        self._output, self.name = open_output(where, reactor, self._failed)
-        self._buffer = [PcapHeader(snaplen=SNAPLEN).pack()]
-        self._buffered = self._size = PcapHeader.SIZE  # bytes in the buffer; in the file, with those
+        self._output, self.name = open_output(where, reactor, self._failed, go_on)
+        self._buffer = [] if go_on else [PcapHeader(snaplen=SNAPLEN).pack()]
+        self._buffered = 0 if go_on else PcapHeader.SIZE  # bytes in the buffer
+        self._size = PcapHeader.SIZE  # in the file, with those
         self._records = 0  # in the buffer
         self.flush()
 

@@ -179,14 +179,17 @@ class Pipe:
             self._done()
 
 
-def open_output(where: Path | str | BinaryIO, reactor: Reactor | None, failed: Failed) -> tuple[Output, str]:
-    """What `CaptureFile` was told to write to, and how that is called; raises `ConfigError`, `HostError`."""
+def open_output(
+    where: Path | str | BinaryIO, reactor: Reactor | None, failed: Failed, go_on: bool = False
+) -> tuple[Output, str]:
+    """What `CaptureFile` was told to write to, at its end if it is to `go_on`, and how that is called; raises
+    `ConfigError` and `HostError`."""
     if not isinstance(where, Path | str):
         return Stream(where, ours=False), str(getattr(where, "name", "capture"))
     if str(where) == "-":
         name, fd = "standard output", os.dup(_STDOUT)
     else:
-        name, fd = str(where), _open(Path(where))
+        name, fd = str(where), _open(Path(where), os.O_APPEND if go_on else os.O_TRUNC)
     kind = os.fstat(fd).st_mode
     if stat.S_ISREG(kind):
         return RegularFile(fd), name
@@ -200,10 +203,10 @@ def open_output(where: Path | str | BinaryIO, reactor: Reactor | None, failed: F
     return Stream(os.fdopen(fd, "wb"), ours=True), name
 
 
-def _open(path: Path) -> int:
+def _open(path: Path, flag: int) -> int:
     try:
         # a named pipe without a reader is an error instead of a wait for one
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | flag | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
     except OSError as error:
         if error.errno == errno.ENXIO and stat.S_ISFIFO(path.stat().st_mode):
             raise HostError(f"nobody reads {path}: start the reader first (wireshark -k -i {path})") from None
