@@ -20,6 +20,7 @@ from ringminus.switch.headers import parse
 from ringminus.switch.nat.config import NatConfig
 from ringminus.switch.nat.nat import Nat
 from ringminus.switch.reactor import Reactor
+from ringminus.switch.wire import IpProtocol
 
 PORT = 7
 SOCKETS = 40
@@ -36,15 +37,15 @@ class Sink:
     """The port: it looks at what comes."""
 
     def __init__(self) -> None:
-        self.frames = 0
-        self.nat: Nat | None = None
+        self.frames = self.tcp_bytes = 0
 
     def send(self, frame: Frame) -> bool:
         self.frames += 1
         assert frame.checksum is not Checksum.MISSING
-        if frame.segment_size:
-            headers = parse(frame.data)
-            assert headers is not None and headers.end - headers.payload > frame.segment_size
+        headers = parse(frame.data)
+        if headers is not None and headers.protocol == IpProtocol.TCP:
+            self.tcp_bytes += headers.end - headers.payload
+            assert not frame.segment_size or headers.end - headers.payload > frame.segment_size
         return self.frames % 50 != 0
 
     def flush(self) -> None:
@@ -75,7 +76,7 @@ def play(script: list[Step], servers: list[socket.socket]) -> dict[str, Any]:
     for peer in peers:
         peer.close()
     assert told["sockets"]["open"] <= SOCKETS  # type: ignore[index]
-    return {"frames": sink.frames, "dropped": told["dropped"]}
+    return {"frames": sink.frames, "tcp_bytes": sink.tcp_bytes, "dropped": told["dropped"]}
 
 
 def _serve(servers: list[socket.socket], peers: list[socket.socket]) -> None:

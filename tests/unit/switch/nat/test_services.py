@@ -119,10 +119,8 @@ def reassembled(guest: Guest, version: int, size: int) -> bytes:
     found = bytearray(size)
     missing = set(range(0, size, 8))
     at, seen, last = (20, 0, False) if version == 4 else (62, 0, False)
+    guest.until(lambda: sum(len(frame.data) for frame in guest.frames) > size)
     while missing or not last:
-        if seen == len(guest.frames):
-            guest.reactor.dispatch(1)
-            continue
         data = guest.frames[seen].data
         seen += 1
         headers = parse(data)
