@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ringminus.machine.gdb import target
-from ringminus.machine.gdb.commands import COMMANDS, LARGEST_READ, Resume, Stub
+from ringminus.machine.gdb.arguments import Resume
+from ringminus.machine.gdb.commands import COMMANDS, LARGEST_READ, Stub
 from ringminus.machine.gdb.protocol import LONGEST, Packet, PacketStream, Signal, checksum, escape, expand
 from support.bare_metal import BareGuest
 

@@ -9,7 +9,8 @@ import pytest
 
 from ringminus.cpu.engine import Access, Debug, DebugReason, Watchpoint
 from ringminus.machine.gdb import target
-from ringminus.machine.gdb.commands import LARGEST_READ, Resume, Stub
+from ringminus.machine.gdb.arguments import Resume
+from ringminus.machine.gdb.commands import LARGEST_READ, Stub
 from ringminus.memory import PAGE_SIZE
 from support.bare_metal import CODE, PML4, BareGuest, long_mode_registers
 

@@ -7,7 +7,7 @@ that is exact for addresses that are not mapped yet, for other address spaces, a
 from __future__ import annotations
 
 import ctypes
-import struct
+from array import array
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
@@ -29,11 +29,10 @@ if TYPE_CHECKING:
 
 BP_GDB = 0x10
 KERNEL_GS_BASE = 0xC0000102
-MANTISSA = (1 << 64) - 1
+MANTISSA = LAST_ADDRESS = (1 << 64) - 1
 FLOATING_POINT = tuple(
     getattr(x86_const, f"UC_X86_REG_{name}") for name in ("FPCW", "FPSW", "FPTAG", "MXCSR")
 )
-_WATCH = struct.Struct("<3Q")
 
 
 class SoftwareDebug(ProcessorDebug):
@@ -64,7 +63,7 @@ class SoftwareDebug(ProcessorDebug):
         if wanted == self._watchpoints:
             return
         self._watchpoints = wanted
-        self._core.set_watches(b"".join(map(_pack, wanted)))
+        self._core.set_watches(b"".join(map(_watch, wanted)))
         self._core.flush(False)  # the TLB remembers which pages are watched
 
     def step(self) -> Exit:
@@ -123,9 +122,10 @@ def _physical(number: int, status: int) -> int:
     return (number + (status >> 11)) & 7
 
 
-def _pack(watchpoint: Watchpoint) -> bytes:
+def _watch(watchpoint: Watchpoint) -> bytes:
+    """The native code's struct Watch."""
     first, length = watchpoint.address, max(watchpoint.length, 1)
-    return _WATCH.pack(first, min(first + length - 1, MANTISSA), watchpoint.access)
+    return array("Q", (first, min(first + length - 1, LAST_ADDRESS), watchpoint.access)).tobytes()
 
 
 def _call(name: str, *arguments: int) -> None:

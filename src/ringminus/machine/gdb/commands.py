@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from ringminus.cpu.engine import Debug, DebugReason, Processor
 from ringminus.machine.gdb import space, target
-from ringminus.machine.gdb.points import WATCH_NAMES, Point, Points, PointType
+from ringminus.machine.gdb.arguments import (
+    Malformed,
+    Resume,
+    action_of,
+    bytes_of,
+    number_of,
+    numbers_of,
+    point_of,
+    thread_of,
+)
+from ringminus.machine.gdb.points import WATCH_NAMES, Points
 from ringminus.machine.gdb.protocol import LONGEST
 from ringminus.memory import GuestMemory
 
@@ -28,23 +37,7 @@ FEATURES = (
     "binary-upload+"
 ).encode()
 NAME = re.compile(rb"[A-Za-z]+(?:\.[A-Za-z]+)*\??")
-DIGITS = re.compile(rb"[0-9A-Fa-f]{1,16}")
-THREAD = re.compile(rb"-1|[0-9A-Fa-f]{1,8}")
 ANNEX = re.compile(rb"features:read:([^:]*):([0-9A-Fa-f]{1,16}),([0-9A-Fa-f]{1,16})")
-
-
-class Malformed(Exception):
-    """The arguments of a packet make no sense."""
-
-
-@dataclass(frozen=True, slots=True)
-class Resume:
-    """How the guest goes on: `stepping` by one instruction of processor `index`, or by more as long as RIP
-    is within `inside`."""
-
-    index: int = 0
-    stepping: bool = False
-    inside: range = range(0)
 
 
 class Control(Protocol):
@@ -129,15 +122,7 @@ class Stub:
         return self.processors[self.current]
 
     def _thread(self, text: bytes) -> int | None:
-        """The index of a thread; None for any."""
-        if THREAD.fullmatch(text) is None:
-            raise Malformed
-        number = int(text, 16)
-        if number in (-1, 0):
-            return None
-        if not 1 <= number <= len(self.processors):
-            raise Malformed
-        return number - 1
+        return thread_of(text, len(self.processors))
 
     # ------------------------------------------------------------ session
 
@@ -178,7 +163,7 @@ class Stub:
         return OK
 
     def monitor(self, rest: bytes) -> list[bytes]:
-        words = _bytes(rest.removeprefix(b",")).decode(errors="replace")
+        words = bytes_of(rest.removeprefix(b",")).decode(errors="replace")
         said = self._control.monitor(words).encode().hex().encode()
         parts = (said[start : start + LARGEST_READ] for start in range(0, len(said), LARGEST_READ))
         return [*(b"O" + part for part in parts), OK]
@@ -217,27 +202,27 @@ class Stub:
         return target.read_all(self._processor).hex().encode()
 
     def write_registers(self, rest: bytes) -> bytes:
-        target.write_all(self._processor, _bytes(rest))
+        target.write_all(self._processor, bytes_of(rest))
         return OK
 
     def read_register(self, rest: bytes) -> bytes:
-        return target.read(self._processor, _number(rest)).hex().encode()
+        return target.read(self._processor, number_of(rest)).hex().encode()
 
     def write_register(self, rest: bytes) -> bytes:
         number, _, value = rest.partition(b"=")
-        target.write(self._processor, _number(number), _bytes(value))
+        target.write(self._processor, number_of(number), bytes_of(value))
         return OK
 
     # ------------------------------------------------------------ memory
 
     def _read(self, rest: bytes) -> bytes:
-        address, length = _numbers(rest, 2)
+        address, length = numbers_of(rest, 2)
         if self.memory is None:
             raise space.NotMapped
         return space.read(self.memory, self._space(), address, min(length, LARGEST_READ))
 
     def _write(self, where: bytes, data: bytes) -> bytes:
-        address, length = _numbers(where, 2)
+        address, length = numbers_of(where, 2)
         if length != len(data):
             raise Malformed
         if self.memory is None:
@@ -256,7 +241,7 @@ class Stub:
 
     def write_memory(self, rest: bytes) -> bytes:
         where, _, data = rest.partition(b":")
-        return self._write(where, _bytes(data))
+        return self._write(where, bytes_of(data))
 
     def write_memory_binary(self, rest: bytes) -> bytes:
         where, _, data = rest.partition(b":")
@@ -274,14 +259,14 @@ class Stub:
     # ------------------------------------------------------------ running
 
     def insert_point(self, rest: bytes) -> bytes:
-        point = _point(rest)
+        point = point_of(rest)
         if point is None:
             return NOTHING
         self.points.insert(point)
         return OK
 
     def remove_point(self, rest: bytes) -> bytes:
-        point = _point(rest)
+        point = point_of(rest)
         if point is None:
             return NOTHING
         self.points.remove(point)
@@ -302,7 +287,7 @@ class Stub:
     def _go(self, how: Resume, at: bytes) -> list[bytes]:
         if at:
             registers = self._processor.registers()
-            registers.rip = _number(at)
+            registers.rip = number_of(at)
             self._processor.set_registers(registers)
         if not self.processors:
             raise Malformed
@@ -320,53 +305,11 @@ class Stub:
         for action, _, thread in actions:
             index = self._thread(thread) if thread else None
             for each in range(len(self.processors)) if index is None else (index,):
-                chosen.setdefault(each, _action(action, each))
+                chosen.setdefault(each, action_of(action, each))
         if not chosen:
             raise Malformed
         stepping = [how for how in chosen.values() if how.stepping]
         return self._go((stepping or list(chosen.values()))[0], b"")
-
-
-def _action(text: bytes, index: int) -> Resume:
-    kind, rest = text[:1], text[1:]
-    if (kind == b"c" and not rest) or (kind == b"C" and _number(rest) >= 0):
-        return Resume(index)
-    if (kind == b"s" and not rest) or (kind == b"S" and _number(rest) >= 0):
-        return Resume(index, stepping=True)
-    if kind == b"r":
-        start, end = _numbers(rest, 2)
-        return Resume(index, stepping=True, inside=range(start, end))
-    raise Malformed
-
-
-def _number(text: bytes) -> int:
-    if DIGITS.fullmatch(text) is None:
-        raise Malformed
-    return int(text, 16)
-
-
-def _numbers(text: bytes, count: int) -> list[int]:
-    numbers = list(map(_number, text.split(b",")))
-    if len(numbers) != count:
-        raise Malformed
-    return numbers
-
-
-def _bytes(digits: bytes) -> bytes:
-    try:
-        return bytes.fromhex(digits.decode("ascii"))
-    except ValueError:
-        raise Malformed from None
-
-
-def _point(rest: bytes) -> Point | None:
-    """None for a type that we do not have. What follows a semicolon, conditions, was not offered."""
-    kind, address, length = _numbers(rest.partition(b";")[0], 3)
-    if kind not in set(PointType):
-        return None
-    if PointType(kind) not in (PointType.SOFTWARE_BREAKPOINT, PointType.HARDWARE_BREAKPOINT) and not length:
-        raise Malformed
-    return PointType(kind), address, length
 
 
 COMMANDS: dict[bytes, Callable[[Stub, bytes], bytes | list[bytes]]] = {

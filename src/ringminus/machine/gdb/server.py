@@ -12,7 +12,8 @@ from collections.abc import Callable
 from ringminus.cpu.engine import Debug, DebugReason, Exit, Halted, Stopped
 from ringminus.errors import HostError
 from ringminus.machine.gdb.address import GdbAddress
-from ringminus.machine.gdb.commands import INVALID, SIGINT, Resume, Stub
+from ringminus.machine.gdb.arguments import Resume
+from ringminus.machine.gdb.commands import INVALID, SIGINT, Stub
 from ringminus.machine.gdb.monitor import monitor
 from ringminus.machine.gdb.protocol import Packet, PacketStream, Signal
 from ringminus.machine.outcome import End, Outcome
