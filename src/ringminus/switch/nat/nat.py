@@ -62,7 +62,7 @@ class Nat:
         self._now = self._polled = self._refreshed = clock.reference_time()
         self._stack = Stack(config, self._now)
         self._sent = self._stack.sent
-        self._limit = config.sockets or min(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2, MOST_SOCKETS)
+        self._limit = config.sockets or _sockets()
         self._segments = Segments()
         self._screen = Screen(
             self._stack.sockets,
@@ -290,6 +290,12 @@ class Nat:
         armed = self._timer.deadline
         if armed is None or deadline < armed:
             self._timer.arm(deadline)
+
+
+def _sockets() -> int:
+    """How many sockets guests may open where nothing is said."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return MOST_SOCKETS if files == resource.RLIM_INFINITY else min(files // 2, MOST_SOCKETS)
 
 
 def _connections(table: str) -> list[dict[str, object]]:

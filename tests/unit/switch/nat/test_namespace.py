@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
 
 import pytest
 
@@ -65,6 +66,37 @@ while left:
     digest.update(data)
     left -= len(data)
 print("arrived" if peer.recv(32, socket.MSG_WAITALL) == digest.digest() else "damaged")
+"""
+
+
+RESOLVER = """
+import socket, sys
+sys.path.insert(0, sys.argv[1])
+from support.nat_guest import DNS, HOST, Guest
+guest = Guest()
+guest.arp(HOST)
+with socket.socket(type=socket.SOCK_DGRAM) as server:
+    server.bind(("127.0.0.1", 53))
+    guest.send_udp(DNS, 53, b"question")
+    asked, peer = server.recvfrom(100)
+    server.sendto(asked + b" answered", peer)
+    guest.until(lambda: guest.heard)
+[(address, port, _, data)] = guest.heard
+assert (address, port, data) == (DNS, 53, b"question answered")
+guest.close()
+"""
+UNREACHABLE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from support.nat_guest import ADDRESS, DNS, HOST, Guest, icmp
+guest = Guest()
+guest.arp(HOST)
+guest.frames.clear()
+guest.send_udp(DNS, 53, b"question")
+guest.connect(bytes((192, 0, 2, 1)), 80)
+guest.send_ip(ADDRESS, bytes((192, 0, 2, 1)), 1, icmp(8, bytes(8)))
+assert [frame.data[34:36] for frame in guest.frames] == [b"\\3\\0"] * 3, guest.frames
+guest.close()
 """
 
 
@@ -156,6 +188,26 @@ def test_a_forward_leads_into_the_namespace(free_port: int) -> None:
         assert {frame.segment_size for frame in bed.to_guest.frames} - {0} == {1460}
     finally:
         bed.close()
+
+
+def alone(program: str, resolv_conf: str, tmp_path: Path, *before: str) -> None:
+    """Run a program on a host without a network, whose /etc/resolv.conf says this."""
+    file = tmp_path / "resolv.conf"
+    file.write_text(resolv_conf)
+    script = "; ".join((*before, 'mount --bind "$1" /etc/resolv.conf', 'exec "$2" -c "$3" "$4"'))
+    arguments = [str(file), sys.executable, program, str(Path(__file__).parents[3])]
+    command = ["unshare", "--net", "--mount", "sh", "-ec", script, "sh", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_name_server_is_the_host_s(tmp_path: Path) -> None:
+    alone(RESOLVER, "nameserver 127.0.0.1\n", tmp_path, "ip link set lo up")
+
+
+def test_without_a_network_or_a_name_server_guests_hear_at_once_that_there_is_none(tmp_path: Path) -> None:
+    """Type 3 of ICMP, code 0: network unreachable."""
+    alone(UNREACHABLE, "", tmp_path)
 
 
 @pytest.mark.parametrize("address", [HOST, HOST6])
