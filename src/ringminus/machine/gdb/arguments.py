@@ -74,8 +74,8 @@ def bytes_of(digits: bytes) -> bytes:
 
 
 def point_of(rest: bytes) -> Point | None:
-    """What `Z` and `z` name; None for a type that we do not have. Conditions, which may follow a semicolon, were
-    not offered."""
+    """What `Z` and `z` name; None for a type that we do not have. Conditions, which may follow a semicolon,
+    were not offered."""
     kind, address, length = numbers_of(rest.partition(b";")[0], 3)
     if kind not in set(PointType):
         return None
