@@ -206,17 +206,10 @@ def run(
 
 
 def _start_log(stack: contextlib.ExitStack, tap: Tap, points: str, path: Path | None) -> None:
-    from ringminus.hypervisor.calls import CALLS
-    from ringminus.hypervisor.msrs import name_of
-    from ringminus.hypervisor.wire import MessageType
-    from ringminus.lens.log import EventLog, Names, parse_points
+    import ringminus.cli.protocols  # noqa: F401
+    from ringminus.lens.log import EventLog, parse_points
 
-    names = Names(
-        msr=name_of,
-        hypercall=lambda code: CALLS[code].name if code in CALLS else f"{code:#x}",
-        message=lambda kind: MessageType(kind).name if kind in set(MessageType) else f"{kind:#x}",
-    )
-    stack.enter_context(EventLog(tap, parse_points(points), path, names))
+    stack.enter_context(EventLog(tap, parse_points(points), path))
 
 
 def _run(

@@ -23,6 +23,8 @@ ORDERED: dict[str, Callable[[Any, Any], bool]] = {
 }
 YES, NO = ("true", "yes", "1"), ("false", "no", "0")
 MOST_NEAR = 3
+MOST_KNOWN = 4096
+"""Texts of which is remembered whether they are the wanted name."""
 
 
 class Mismatch(ValueError):
@@ -122,8 +124,17 @@ def _text(labels: Labels | None, _unit: Unit | None, sign: str, value: Literal) 
     if isinstance(value, Text) and labels is None:
         whole = word.casefold()
         return lambda found: bool(found.casefold() == whole)
-    wanted = keys(word)
-    return lambda found: not wanted.isdisjoint(keys(found))
+    wanted, known = keys(word), {}  # type: frozenset[str], dict[str, bool]
+
+    def named(found: str) -> bool:
+        same = known.get(found)
+        if same is None:
+            if len(known) >= MOST_KNOWN:
+                known.clear()
+            same = known[found] = not wanted.isdisjoint(keys(found))
+        return same
+
+    return named
 
 
 def _matches(kind: Kind, labels: Labels | None, value: Literal) -> Check:

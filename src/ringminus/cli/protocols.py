@@ -1,0 +1,5 @@
+"""All declarations of messages, for commands that show events: importing this makes them known."""
+
+import ringminus.devices.storage.protocol
+import ringminus.hypervisor.protocol
+import ringminus.vmbus.protocol  # noqa: F401
