@@ -212,6 +212,11 @@ class Struct(metaclass=_StructMeta):
         return None
 
     @classmethod
+    def order(cls) -> str:
+        """Its byte order, as `struct` writes it."""
+        return cls._codec.format[0]
+
+    @classmethod
     def offset_of(cls, name: str) -> int:
         """Offset of a field in bytes."""
         for field in cls.FIELDS:

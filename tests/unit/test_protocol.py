@@ -116,7 +116,7 @@ def test_a_form_is_chosen_by_direction_by_what_it_answers_and_by_its_values() ->
     washing = message(2, Wash(water=1).pack())
     assert dissect(PAINT, washing).message == "WASH"
     assert dissect(PAINT, washing, to_guest=True).message == "DONE"
-    assert dissect(PAINT, washing, to_guest=True, answers="WASH").message == "WASHED"
+    assert dissect(PAINT, washing, to_guest=True, request=dissect(PAINT, washing)).message == "WASHED"
     assert dissect(PAINT, message(3, Wash(water=90).pack())).message == "HOT"
     assert dissect(PAINT, message(3, Wash(water=9).pack())).message == "COLD"
 

@@ -126,8 +126,8 @@ def _packet(event: RingPacket, request: RingPacket | None) -> Layer | None:
     protocol = BY_INTERFACE.get(event.interface)
     if protocol is None:
         return None
-    answers = dissect(protocol, request.payload).message if request is not None else ""
-    return dissect(protocol, event.payload, to_guest=event.to_guest, answers=answers)
+    asked = dissect(protocol, request.payload) if request is not None else None
+    return dissect(protocol, event.payload, to_guest=event.to_guest, request=asked)
 
 
 def _synic(event: SynicMessage, _request: object) -> Layer | None:

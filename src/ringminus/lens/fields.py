@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from enum import Enum
+from enum import Enum, IntEnum, IntFlag
 from typing import Any, get_type_hints
 from uuid import UUID
 
 from ringminus.lens.decode import Decoder, flat
 from ringminus.lens.drivers import DRIVERS
 from ringminus.lens.labels import Labels
-from ringminus.protocol import BY_INTERFACE, NAMES, PROTOCOLS, REST, Form, Layer, Plan, Protocol
+from ringminus.protocol import BY_INTERFACE, NAMES, PROTOCOLS, REST, Form, Layer, Plan, Protocol, laid_out
 from ringminus.tap import (
     EVENTS,
     BusMessage,
@@ -32,7 +32,7 @@ from ringminus.tap import (
     SynicMessage,
     Violation,
 )
-from ringminus.wire import Array, Bytes
+from ringminus.wire import Array, Bytes, Int
 
 Values = Callable[[Decoder, Event], Sequence[Any]]
 """The values of a field in an event: none, one, or several where there are several such messages."""
@@ -165,8 +165,7 @@ class Catalogue:
         messages = Labels(dict(enumerate(dict.fromkeys(form.name for _, form in forms))))
         message: Values = lambda d, e: [one.message for one in layers(d, e)]  # noqa: E731
         self._add(Field(f"{name}.message", Kind.TEXT, events, message, messages, title="the message's name"))
-        for path, kind in _paths(protocol, forms).items():
-            labels = protocol.labels.get(path.rpartition(".")[2])
+        for path, (kind, labels) in _paths(protocol, forms).items():
             named = Labels.of(labels) if labels is not None else None
             if path == protocol.selector:
                 numbers = Labels({number: form.name for number, form in forms})
@@ -189,6 +188,7 @@ HEADER = {
     "sequence": "the event's number",
     "cause": "the number of the event while which it happened, or that it answers",
     "host_ns": "the host's clock, in ns since 1970",
+    "changed": "what an addon or a breakpoint did with it",
 }
 """What all events have."""
 NAMED_BY = {"msr.name": "msr.msr", "hypercall.name": "hypercall.code"}
@@ -270,18 +270,28 @@ def _forms(protocol: Protocol) -> Iterator[tuple[int, Form]]:
             yield number, form
 
 
-def _paths(protocol: Protocol, forms: Iterable[tuple[int, Form]]) -> dict[str, Kind]:
-    """The fields of all messages of a protocol."""
-    found = {protocol.selector: Kind.NUMBER}
-    for plan in (*protocol.laid_out(None), *(Plan(protocol, form) for _, form in forms)):
+def _paths(
+    protocol: Protocol, forms: Iterable[tuple[int, Form]]
+) -> dict[str, tuple[Kind, type[IntEnum] | type[IntFlag] | None]]:
+    """The fields of all messages of a protocol, and how their values are named."""
+    named = protocol.labels
+    found: dict[str, tuple[Kind, type[IntEnum] | type[IntFlag] | None]] = {}
+    if protocol.selector:
+        found[protocol.selector] = Kind.NUMBER, named.get(protocol.selector)
+    others = () if protocol.otherwise is None else ((0, protocol.otherwise),)
+    for plan in (*laid_out(protocol, None), *(Plan(protocol, form) for _, form in (*forms, *others))):
         for place in plan.places.values():
             kind = Kind.NUMBER
             if isinstance(place.kind, Bytes):
                 kind = Kind.BYTES
             elif isinstance(place.kind, Array):
                 kind = Kind.NUMBERS
-            found.setdefault(place.name, kind)
-    found[REST] = Kind.BYTES
+            found.setdefault(place.name, (kind, place.labels))
+        for part in plan.parts.values():
+            if part.of not in PROTOCOLS:
+                kind = Kind.NUMBERS if isinstance(part.of, Int) else Kind.BYTES
+                found.setdefault(part.name, (kind, named.get(part.name)))
+    found[REST] = Kind.BYTES, None
     return found
 
 
@@ -289,7 +299,7 @@ def _reach() -> dict[str, frozenset[tuple[type[Event], str]]]:
     """For each protocol the events that may carry it, and the protocol of the outermost message then."""
     found: dict[str, set[tuple[type[Event], str]]] = {name: set() for name in PROTOCOLS}
     within = {
-        name: {one for _, form in _forms(protocol) for one in form.inner.values()}
+        name: {one for _, form in _forms(protocol) for one in form.within}
         for name, protocol in PROTOCOLS.items()
     }
     roots = [(RingPacket, one.name) for one in BY_INTERFACE.values()] + list(ROOTS)
