@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from ringminus import places as module
 from ringminus.errors import ConfigError, HostError
-from ringminus.switch import places as module
-from ringminus.switch.places import LONGEST_SOCKET_PATH, directory, place_of, places
+from ringminus.places import LONGEST_SOCKET_PATH
+from ringminus.switch.places import directory, place_of, places
 
 
 def test_the_directory_is_made_for_this_user_alone(runtime: Path) -> None:
