@@ -131,8 +131,8 @@ class Protocol:
     integers, and `shows` tells how a value is read, all by the field's name (the last part of it).
 
     Packets of devices with these `interfaces` are of this protocol. `header` is None where the number does
-    not lie in the bytes, as a hypercall's code. `size` is the field of `header` that tells the bytes of the
-    whole message. Messages are padded to `padded` bytes, which say nothing."""
+    not lie in the bytes, as a hypercall's code. `size` is how a message tells the bytes that it has with its
+    header, where it does. Messages are padded to `padded` bytes, which say nothing."""
 
     name: str
     title: str
@@ -144,7 +144,7 @@ class Protocol:
     words: Mapping[str, tuple[Bits, ...]] = field(default_factory=dict)
     shows: Mapping[str, Show] = field(default_factory=dict)
     otherwise: Form | None = None
-    size: str = ""
+    size: Amount | None = None
     padded: int = 0
     plans: dict[int | None, Any] = field(default_factory=dict, repr=False, compare=False)
     """The forms laid out, of `plan`."""

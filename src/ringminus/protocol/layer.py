@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ringminus.protocol.declaration import PROTOCOLS, Amount, Ones, Pages, Part, Protocol, Show, Told
+from ringminus.protocol.declaration import PROTOCOLS, Amount, Form, Ones, Pages, Part, Protocol, Show, Told
 from ringminus.protocol.plan import Plan, laid_out
 from ringminus.protocol.text import label_of, shown
 from ringminus.wire import Int
@@ -87,6 +87,11 @@ class Layer:
         self._extents: list[Extent] | None = None
 
     @property
+    def form(self) -> Form | None:
+        """The form that the message has, None for one that is not known."""
+        return self._plan.form if self._plan is not None else None
+
+    @property
     def values(self) -> list[Value]:
         """The fields that are there, then parts, then the bytes that nothing explains."""
         if self._values is None:
@@ -114,11 +119,8 @@ class Layer:
     @property
     def told_size(self) -> int:
         """The size that the message says it has; 0 if it does not say."""
-        place = self._plan.size if self._plan is not None else None
-        if place is None or place.offset + place.size > self.size:
-            return 0
-        value = place.value(self._data)
-        return value if isinstance(value, int) else 0
+        told = self._plan.size if self._plan is not None else None
+        return 0 if told is None else max(self.amount(told) or 0, 0)
 
     @property
     def end(self) -> int:

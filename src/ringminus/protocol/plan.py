@@ -43,8 +43,8 @@ class Place(NamedTuple):
 
 class Plan:
     """A form laid out: its fields in order, with those of structures within and of words, and its parts by
-    name. `end` is where its fixed fields end, `least` how many bytes it must have at least, `size` the field
-    that tells how many it has. Without a form it is the header alone."""
+    name. `end` is where its fixed fields end, `least` how many bytes it must have at least, `size` tells
+    how many it has. Without a form it is the header alone."""
 
     def __init__(self, protocol: Protocol, form: Form | None) -> None:
         self.form = form
@@ -60,7 +60,7 @@ class Plan:
         if form is not None and form.structure is not None:
             self._add(protocol, form.structure, self.end, "")
             self.end += form.structure.SIZE
-        self.size = self.places.get(protocol.size)
+        self.size = protocol.size
         self.least = self.end if form is None or form.least is None else form.least
 
     def _add(self, protocol: Protocol, structure: type[Struct], base: int, prefix: str) -> None:
@@ -70,7 +70,9 @@ class Plan:
             if one.name.startswith(UNUSED):
                 continue
             if not isinstance(one.kind, Int | Bytes | Array):
-                self._add(protocol, one.kind, offset, name + ".")
+                # the header is the message's own, wherever it is declared
+                inside = prefix if one.kind is protocol.header else name + "."
+                self._add(protocol, one.kind, offset, inside)
                 continue
             read = structure.reader(one)
             labels, show = protocol.labels.get(one.name), protocol.shows.get(one.name)
