@@ -17,7 +17,7 @@ from ringminus.devices.network.wire import MessageType, Version
 from ringminus.memory import PAGE_SIZE
 from ringminus.switch.frame import LARGEST_FRAME, Checksum, Frame
 from support.bus_driver import GuestChannel
-from support.guest_ring import GuestRingFull
+from support.guest_ring import READ_INDEX, WRITE_INDEX, GuestRingFull
 from support.network import (
     ALL_OFFLOADS,
     CONTROL,
@@ -167,6 +167,7 @@ steps = st.one_of(
         st.sampled_from(("halt", "revoke", "rndis", "filter", "quiet", "buffers", "offloads")),
     ),
     st.tuples(st.just("subchannels"), small),
+    st.tuples(st.just("indices"), st.booleans(), st.sampled_from((WRITE_INDEX, READ_INDEX)), words),
     st.tuples(st.just("tear_down"), st.booleans()),
     st.tuples(st.just("reopen"), st.sampled_from(Version)),
 )
@@ -270,6 +271,17 @@ class World:
         with contextlib.suppress(KeyError):  # there is no answer after a failure
             acts[what]()
 
+    def do_indices(self, incoming: bool, field: int, value: int) -> None:
+        """An index of a ring that the guest writes over; nothing can be said of its packets then."""
+        channel = self.guest.channel
+        (channel.incoming if incoming else channel.out).set(field, value)
+        channel.signal()
+        self.bed.deliver(ethernet(60, to=MAC, source=PEER))
+        self.delivered += 1
+        if self.alive:
+            channel.close_only()
+            self.bed.violations.append("the guest closed it")
+
     def do_subchannels(self, count: int) -> None:
         with contextlib.suppress(KeyError):
             self.guest.ask_for_subchannels(count)
@@ -288,7 +300,9 @@ class World:
     def do_reopen(self, version: int) -> None:
         self.settle()
         guest = self.guest
-        guest.channel.close()
+        if guest.channel.relid in self.bed.driver.channels:
+            guest.channel.close_only()
+        self.bed.driver.teardown_gpadl(guest.channel.relid, guest.channel.gpadl)
         for channel in guest.subchannels:
             self.bed.driver.release(channel.relid)
         guest.forget()
@@ -303,8 +317,9 @@ class World:
         bed.port.takes = True
         bed.nic.resumed()
         guest.holds = False
-        guest.give_back()
-        before = -1
+        if self.alive:
+            guest.give_back()
+        before = len(guest.arrived) + len(guest.answers) if not self.alive else -1
         while len(guest.arrived) + len(guest.answers) != before:
             before = len(guest.arrived) + len(guest.answers)
             guest.poll()

@@ -202,7 +202,7 @@ class SyntheticNic(Device):
     # ------------------------------------------------------------ the port (see `switch.port.Endpoint`)
 
     def plugged(self, port: Port) -> None:
-        self.sender.port = port
+        self.sender.plug(port)
 
     def deliver(self, frame: Frame) -> None:
         control, destination = self.control, frame.data[:ADDRESS_SIZE]
@@ -225,12 +225,16 @@ class SyntheticNic(Device):
         self.sender.link, self.megabits = up, megabits
         if not up:
             self.sender.abandon(LINK_DOWN)
-        self.receiver.answer(self.control.link_messages(up, megabits))
+        messages = self.control.link_messages(up, megabits)
+        try:
+            self.receiver.answer(messages)
+        except GuestError as error:
+            self._channels[0].fail(str(error))
 
     def close(self) -> None:
         """It was unplugged, or the machine ends."""
-        self.sender.port = None
         self.set_link(False, self.megabits)
+        self.sender.plug(None)
 
     # ------------------------------------------------------------ what the guest sets
 

@@ -255,7 +255,8 @@ class Receiver:
 
     def _put(self, index: int, size: int, message: Message) -> None:
         buffer = self.buffer
-        assert buffer is not None
+        if buffer is None:  # the channel failed when the segment before this one was shown to the guest
+            return self._counters.drop_received(NOT_READY)
         if self._queue or len(buffer.free) < len(message) or self._control_queue:
             if len(self._queue) >= QUEUE_FRAMES or self.queued_bytes + size > QUEUE_BYTES:
                 return self._counters.drop_received(QUEUE_FULL)

@@ -83,17 +83,21 @@ class Sender:
             version,
         )
 
+    def plug(self, port: Port | None) -> None:
+        """Frames go to this port from now on; None: to none."""
+        self.port = port
+        self._held = self._unflushed = False
+
     # ------------------------------------------------------------ packets
 
     def send(
         self, channel: Channel, transaction_id: int, section: int, size: int, ranges: Sequence[GpaRange]
     ) -> None:
         """Take a packet with frames, which is completed now or later; raises `GuestError`."""
-        if self._held:
+        if self._held and self.link and self._control.state is _INITIALIZED:
             self._waiting.append(Sending(channel.index, transaction_id, section, size, ranges))
             return
-        self._send_frames(self.read(channel.memory, section, size, ranges))
-        if self._held:
+        if self._send_frames(self.read(channel.memory, section, size, ranges)):
             self._withheld.append((channel.index, transaction_id))
         else:
             channel.complete(transaction_id, self._done)
@@ -121,11 +125,14 @@ class Sender:
             pieces += one.views(memory)
         return b"".join(pieces)
 
-    def _send_frames(self, data: bytes) -> None:
+    def _send_frames(self, data: bytes) -> bool:
+        """Tells whether the packet is to be completed later."""
         port, counters, watched = self.port, self._counters, self.tap.frames is not None
         found = frames(data, self._largest, counters)
         if not self.link or port is None or self._control.state is not _INITIALIZED:
-            return counters.drop_sent(self._why_not(), len(found))
+            if found:
+                counters.drop_sent(self._why_not(), len(found))
+            return False
         for frame in found:
             counters.sent_frames += 1
             counters.sent_bytes += len(frame.data)
@@ -134,6 +141,7 @@ class Sender:
             if not port.send(frame):
                 self._held = True
         self._unflushed = True
+        return self._held
 
     def _why_not(self) -> str:
         if self._control.state is not _INITIALIZED:
@@ -179,7 +187,6 @@ class Sender:
                 self._complete(sending.channel, sending.transaction_id)
             else:
                 self._waiting.append(sending)
-        self._held = self._held and bool(self._waiting or self._withheld)
 
     def _count(self, sending: Sending) -> int:
         """How many frames a packet has; one that breaks the protocol counts once."""

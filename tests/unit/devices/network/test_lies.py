@@ -9,18 +9,23 @@ import pytest
 
 from ringminus.devices.network.wire import MessageType
 from ringminus.memory import PAGE_SIZE
+from ringminus.switch.frame import Checksum, Frame
+from support.guest_ring import READ_INDEX
 from support.network import (
     CONTROL,
     DATA,
     MAC,
     NO_SECTION,
+    OID_OFFLOADS,
     PACKET,
     PEER,
     NetworkBed,
     ethernet,
+    offload_parameters,
     packet_info,
     rndis_packet,
 )
+from support.packets import Packet
 
 MESSAGE = rndis_packet(ethernet(60), packet_info(6, 1))
 WORDS = {"length": 4, "data_offset": 8, "data_len": 12, "infos_at": 28, "infos_size": 32}
@@ -261,6 +266,18 @@ def test_a_completion_that_says_something_else(bed: NetworkBed, payload: bytes, 
     (number,) = held(bed)
     bed.guest.channel.complete(number, payload)
     bed.assert_failed(why)
+
+
+@pytest.mark.parametrize("index", [0x7FFFFFF8, 3])
+def test_a_ring_that_breaks_while_frames_are_delivered(bed: NetworkBed, index: int) -> None:
+    """It is the switch that is told nothing: it goes on with others."""
+    bed.guest.set(OID_OFFLOADS, offload_parameters(checksum=0, large=0, coalesce=1))
+    bed.guest.channel.incoming.set(READ_INDEX, index)
+    frame = MAC + PEER + Packet(4, 6, bytes(4000)).right[12:]
+    bed.deliver(Frame(frame, None, Checksum.VALID, 1460))
+    bed.deliver(frame[:60])
+    bed.assert_failed("READ_INDEX is")
+    assert bed.nic.counters.receiving_dropped == {"not ready": 3}
 
 
 def test_after_a_failure_the_guest_may_begin_anew(bed: NetworkBed) -> None:

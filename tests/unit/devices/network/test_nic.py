@@ -9,6 +9,7 @@ import pytest
 
 from ringminus.devices.network.nic import SyntheticNic
 from ringminus.devices.network.oids import Statistics
+from ringminus.devices.network.receive import QUEUE_CONTROL
 from ringminus.devices.network.wire import MessageType, Version
 from ringminus.machine.services import DeviceServices, HostThreads
 from ringminus.switch.frame import Checksum, Frame
@@ -108,6 +109,15 @@ def test_before_the_guest_is_there_nobody_hears_of_the_link() -> None:
     bed.guest.start_rndis()
     assert indications(bed) == []
     assert bed.guest.query(0x00010114) == (0, struct.pack("<I", 1))
+
+
+def test_a_guest_that_does_not_listen_hears_of_a_link_so_often_only(bed: NetworkBed) -> None:
+    bed.guest.holds = True
+    bed.deliver(*[to_guest()] * 16)
+    for _ in range(QUEUE_CONTROL // 2):
+        bed.nic.set_link(False, 10)
+        bed.nic.set_link(True, 10)
+    bed.assert_failed("answers of RNDIS wait")
 
 
 def test_what_is_sent_while_the_link_is_down_is_counted(bed: NetworkBed) -> None:
@@ -214,6 +224,32 @@ def test_what_waits_at_the_end_is_dropped_and_completed(bed: NetworkBed, end: st
     reason = "link down" if end in ("link", "unplug") else "not ready"
     assert bed.nic.counters.sending_dropped == {reason: 3}
     assert bed.violations == []
+
+
+def test_after_that_nothing_more_waits(bed: NetworkBed) -> None:
+    bed.port.takes = False
+    start_sending(bed, 2)
+    bed.nic.set_link(False, 10_000)
+    bed.guest.send(ethernet())
+    bed.nic.set_link(True, 10_000)
+    numbers, frames = start_sending(bed, 1)
+    bed.port.taken()
+    assert completed(bed, numbers) == [], "the port still wants no more"
+    bed.port.takes = True
+    bed.nic.resumed()
+    assert bed.port.data() == frames and completed(bed, numbers) == numbers
+    assert bed.nic.counters.sending_dropped == {"link down": 2}
+
+
+def test_another_port_has_not_said_that_it_wants_no_more(bed: NetworkBed) -> None:
+    bed.port.takes = False
+    start_sending(bed, 2)
+    bed.nic.close()
+    other = RecordingPort()
+    bed.nic.plugged(other)
+    bed.nic.set_link(True, 10_000)
+    bed.guest.send(ethernet())
+    assert other.data() == [ethernet()]
 
 
 def test_a_lie_that_waited_fails_the_channel(bed: NetworkBed) -> None:
