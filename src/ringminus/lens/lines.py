@@ -13,7 +13,7 @@ from ringminus.clock import REFERENCE_HZ
 from ringminus.lens.channels import title_of
 from ringminus.lens.decode import EventLayer, flat
 from ringminus.lens.labels import keys
-from ringminus.protocol import NAMES, PROTOCOLS, REST, Layer, Value
+from ringminus.protocol import NAMES, PADDING, PROTOCOLS, REST, Layer, Value
 from ringminus.tap import (
     BusMessage,
     ChannelState,
@@ -39,9 +39,10 @@ if TYPE_CHECKING:
 
 FIELDS_SHOWN = 8
 BYTES_SHOWN = 16
+LONGEST_VALUE = 64
 LARGEST_DECIMAL = 0xFFFF
 TO_HOST, TO_GUEST, INSIDE = "→", "←", " "
-COMMON = frozenset(("time", "vp", "sequence", "cause", "host_ns"))
+COMMON = frozenset(("time", "vp", "sequence", "cause", "host_ns", "changed"))
 AS_EXPECTED = ("SUCCESS", "GOOD", "NONE")
 WHO = 10
 """Columns of who it is about."""
@@ -120,6 +121,8 @@ def line(event: Event, layers: list[Layer], channel: ChannelState | None = None)
     where, who, what = _WORDS.get(type(event), _other)(event, layers[1:], channel)
     stamp = f"{event.time / REFERENCE_HZ:12.7f} vp{event.vp} "
     title = f" {who:<{WHO}} " if who else f" {'':<{WHO}} "
+    if event.changed:
+        what.append(Part(f" [{event.changed}]", "bad"))
     return Line((Part(stamp, "time"), Part(where, "arrow"), Part(title, "who"), *what))
 
 
@@ -157,15 +160,21 @@ def _fields(layer: Layer) -> list[Part]:
             found.append(Part(f"{',' if shown > 1 else ''} and {len(one.value)} bytes", "field"))  # type: ignore[arg-type]
             continue
         found.append(Part(f"{',' if shown > 1 else ''} {name} ", "field"))
-        found.append(Part(one.label or value_text(one.value), "value"))
+        text = one.text if one.label or one.show is not None else value_text(one.value)
+        found.append(Part(text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…", "value"))
     return found
 
 
 def _tells(layer: Layer, one: Value) -> bool:
-    """Whether a field says more than the message's name; zeros and what is as it should be say nothing."""
+    """Whether a field says more than the message's name; zeros, what is as it should be, and lengths of what
+    is shown say nothing."""
     if one.label:
         dull = one.value == 0 and one.label in AS_EXPECTED
         return not dull and keys(one.label).isdisjoint(keys(layer.message))
+    if layer.form is not None and one.name in layer.form.lengths.values():
+        return False
+    if one.name == PADDING:
+        return False
     if isinstance(one.value, int):
         protocol = PROTOCOLS.get(layer.protocol)
         selector = protocol.selector if protocol is not None else ""

@@ -61,7 +61,7 @@ LINES: list[tuple[Event, str]] = [
     (MsrAccess(0, 0, 0x10, "TSC", False, 0, True), "← msr rdmsr TSC #GP"),
     (
         Hypercall(0, 0, 0x5C, "HvCallPostMessage", 0x5C, 1, 2, 0, "SUCCESS", "", POSTED.pack()),
-        "→ hypercall HvCallPostMessage connection_id 1, message_type VMBUS, payload_size 12"
+        "→ hypercall HvCallPostMessage connection_id 1, message_type VMBUS"
         " | vmbus CLOSE_CHANNEL child_relid 5 = SUCCESS",
     ),
     (
@@ -99,7 +99,7 @@ LINES: list[tuple[Event, str]] = [
     (GpadlChange(0, 0, 3, "NIC", 0x21, False, 1), "NIC GPADL taken back 0x21, 1 pages, relid 3"),
     (
         RingPacket(0, 0, 3, "SCSI 0", False, 9, 0x42, SCSI, (512,), INTERFACE),
-        "→ SCSI 0 vstor EXECUTE_SRB length 52, cdb_length 10, "
+        "→ SCSI 0 vstor EXECUTE_SRB length 52, "
         "sense_info_length 20, data_in OUT, data_transfer_length 512"
         " | scsi WRITE_10 lba 8192, transfer_length 1, 512 bytes of memory #42",
     ),
@@ -138,6 +138,11 @@ def test_each_event_is_one_line(event: Event, words: str) -> None:
 def test_every_type_of_event_has_words_of_its_own() -> None:
     assert set(_WORDS) == set(EVENTS)
     assert {type(event) for event, _ in LINES} == set(EVENTS)
+
+
+def test_what_was_done_with_an_event_is_said() -> None:
+    event = Interrupt(0, 0, 0xED, "stimer0", changed="changed,delayed")
+    assert shown(event).plain.endswith("vector 0xed from stimer0 [changed,delayed]")
 
 
 def test_a_channel_is_named_where_only_its_number_passes() -> None:
