@@ -244,7 +244,7 @@ class Nat:
         self._now = self._clock.reference_time()
         self._stack.tell_time(self._now)
         self._poll(self._sockets.ready())
-        self._refresh()
+        self._refresh(always=True)
         self._flush_port()
 
     def _poll(self, ready: dict[int, int] | None) -> bool:

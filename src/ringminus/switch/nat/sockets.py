@@ -19,7 +19,6 @@ _ALL = 31
 _EPOLL = [sum(theirs for ours, theirs in _TO_EPOLL.items() if events & ours) for events in range(_ALL + 1)]
 _POLL = [sum(ours for ours, theirs in _TO_EPOLL.items() if events & theirs) for events in range(_ALL + 1)]
 _CLOSED = (errno.ENOENT, errno.EBADF)  # the kernel forgets files that are closed, and numbers come again
-_IN, _OUT = int(Poll.IN), int(Poll.OUT)
 
 
 class Sockets:
@@ -38,13 +37,7 @@ class Sockets:
 
     def ready(self) -> dict[int, int]:
         """The sockets that are ready now, and the events."""
-        ready = {}
-        for fd, what in self._epoll.poll(0):
-            events = _POLL[what & _ALL]
-            # Errors and hang-ups come even where it waits to write only, for its buffer is full. It takes
-            # them as a reason to read, and aborts for want of room; to write tells it of them as well.
-            ready[fd] = events if self._watched.get(fd, _IN) & _IN else _OUT
-        return ready
+        return {fd: _POLL[what & _ALL] for fd, what in self._epoll.poll(0)}
 
     def closed(self, fds: list[int]) -> None:
         """These were closed; their numbers may be those of other sockets by now."""

@@ -20,6 +20,7 @@ from ringminus.switch.nat.segments import RAISED_MTU
 
 NANOSECONDS = 100  # of a unit of the reference clock
 MILLISECOND = 10_000  # units of the reference clock
+_IN, _OUT = int(c.Poll.IN), int(c.Poll.OUT)
 FOR_EVER = 0xFFFFFFFF
 _FLOW = 64  # the bytes of a frame that say which flow it belongs to
 _HOSTFWD_UDP, _HOSTFWD_V6ONLY = 1, 2
@@ -42,6 +43,7 @@ class Stack:
         self._deadlines: dict[int, int] = {}
         self._delivering = b""
         self._wanted: dict[int, int] = {}
+        self._filled = False
         self._events: dict[int, int] = {}
         self._time = ctypes.c_int64()
         self._timeout = ctypes.c_uint32()
@@ -66,7 +68,14 @@ class Stack:
             raise self._failures.pop()
 
     def poll(self, events: dict[int, int] | None) -> None:
-        """Have it look at the sockets that have these events, and at its timers; None: at its timers only."""
+        """Have it look at the sockets that have these events, and at its timers; None: at its timers only.
+
+        It reads whatever it is told of, and aborts where it has no room: so it is told only of what it said
+        that it waits for, and says so anew each time before."""
+        if events is not None:
+            if not self._filled:
+                self.fill()
+            self._filled = False
         self._events = events or {}
         self.library.pollfds_poll(self._slirp, events is None, self._get_events, None)
         if self._failures:
@@ -75,6 +84,7 @@ class Stack:
     def fill(self) -> tuple[dict[int, int], int]:
         """Which events of which sockets it waits for, and for how many milliseconds at most."""
         self._wanted = {}
+        self._filled = True
         self._timeout.value = FOR_EVER
         self.library.pollfds_fill(self._slirp, self._timeout_at, self._add_poll, None)
         if self._failures:
@@ -213,7 +223,11 @@ class Stack:
 
         def get_events(fd: int, opaque: int) -> int:
             try:
-                return self._events.get(fd, 0)
+                told = self._events.get(fd, 0)
+                wanted = self._wanted.get(fd, 0)
+                if not told or wanted & _IN:
+                    return told
+                return wanted & _OUT  # errors and hang-ups come unasked; when it writes it hears of them too
             except BaseException as error:
                 failures.append(error)
                 return 0
