@@ -11,18 +11,18 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
+from ringminus.changes import INJECTED
 from ringminus.errors import GuestError
 from ringminus.hypervisor.partition import Partition
 from ringminus.hypervisor.ports import EventPort, MessagePort
 from ringminus.hypervisor.status import HvStatus
 from ringminus.memory import PAGE_SIZE
-from ringminus.tap import BusMessage, ChannelState, GpadlChange, Scope, Violation
+from ringminus.tap import BusMessage, ChannelState
 from ringminus.vmbus.channel import Counters, OpenChannel
 from ringminus.vmbus.control import actions
 from ringminus.vmbus.control.actions import Action, OpenRequest
-from ringminus.vmbus.control.messages import MESSAGES
 from ringminus.vmbus.control.offers import Offer
 from ringminus.vmbus.control.plane import ControlPlane
 from ringminus.vmbus.control.refusals import Refusal, VmBusError
@@ -31,11 +31,11 @@ from ringminus.vmbus.gpa import GpaRange
 from ringminus.vmbus.monitor import MONITORS, Monitor, Watch
 from ringminus.vmbus.outbox import Outbox
 from ringminus.vmbus.ring import IncomingRing, OutgoingRing
+from ringminus.vmbus.told import Loan, Told
 from ringminus.vmbus.wire import (
     MESSAGE_CONNECTION_ID,
     MESSAGE_CONNECTION_ID_4,
     VMBUS_MESSAGE_TYPE,
-    MessageHeader,
 )
 
 log = logging.getLogger(__name__)
@@ -64,13 +64,6 @@ class Slot:
         return total
 
 
-class Loan(NamedTuple):
-    """Whose GPADL it is, for who watches, and how many pages it has."""
-
-    relid: int
-    pages: int
-
-
 class VmBus:
     """The guest's side posts to connections 1 and 4; ours answers with SynIC messages.
 
@@ -90,7 +83,8 @@ class VmBus:
         self.holding: set[OpenChannel] = set()
         self._slots: dict[int, Slot] = {}
         self._loans: dict[tuple[int, int], Loan] = {}
-        self.outbox = Outbox(partition, self._message_target, partial(self._tell, to_guest=True))
+        self._told = told = Told(partition, lambda: self.control.target_vp)
+        self.outbox = Outbox(partition, self._message_target, told)
         self._monitor = Monitor(partition.memory, partition.timers, partition.clock)
         self._handlers: dict[type[Action], Callable[[Any], list[Action] | None]] = {
             actions.Send: self.outbox.send,
@@ -165,27 +159,47 @@ class VmBus:
     def _receive(self, connection: int, message_type: int, payload: bytes) -> HvStatus:
         if self.outbox.full:
             return HvStatus.INSUFFICIENT_BUFFERS  # the guest has to wait, too
-        tap = self._partition.tap
-        scope = None
-        if tap.bus is not None and message_type == VMBUS_MESSAGE_TYPE:
-            scope = tap.enter()
-        try:
-            self._take(connection, message_type, payload, scope)
-        finally:
-            if scope is not None:
-                tap.leave(scope)
+        event = None
+        if self._partition.tap.bus is not None and message_type == VMBUS_MESSAGE_TYPE:
+            event = self._told.message(payload, to_guest=False)
+        if event is None:
+            self._take(connection, message_type, payload)
+        else:
+            self._submit(connection, event)
         return HvStatus.SUCCESS
 
-    def _take(self, connection: int, message_type: int, payload: bytes, scope: Scope | None) -> None:
+    def _submit(self, connection: int, event: BusMessage) -> None:
+        """A message of the guest comes that is watched, or that somebody else brings in its name."""
+        tap = self._partition.tap
+        if event.changed:
+            tap.tell(event)
+            scope = tap.within(event)
+            self._take(connection, VMBUS_MESSAGE_TYPE, event.payload)
+            tap.leave(scope)
+        else:
+            tap.submit(event, lambda one: self._take(connection, VMBUS_MESSAGE_TYPE, one.payload))
+        self._told.meddled += bool(event.changed)
+
+    def inject(self, payload: bytes, *, to_guest: bool) -> None:
+        """Bring a message of one's own: for the guest, or in its name, in the machine's next turn."""
+        event = self._told.message(payload, to_guest=to_guest)
+        if event is None:
+            raise ValueError(f"a message of the bus has a header, and {len(payload)} bytes are none")
+        event.changed = INJECTED
+        if to_guest:
+            self._told.meddled += 1
+            self.outbox.post(actions.Send(payload), event)
+        elif self._partition.tap.later is not None:
+            self._partition.tap.later(0, lambda _now: self._submit(MESSAGE_CONNECTION_ID, event))
+
+    def _take(self, connection: int, message_type: int, payload: bytes) -> None:
         try:
             if message_type != VMBUS_MESSAGE_TYPE:
                 raise GuestError(f"message type {message_type} is not the bus's")
-            if scope is not None:
-                self._tell(scope, payload, to_guest=False)
             made = self.control.receive(payload, connection)
         except GuestError as error:
             self.refused[type(error).__name__] += 1
-            self._tell_violation("VMBus", 0, f"message refused: {error}")
+            self._told.violation("VMBus", 0, f"message refused: {error}")
             return
         self._act(made)
 
@@ -199,22 +213,6 @@ class VmBus:
 
     def _message_target(self) -> actions.MessageTarget:
         return actions.MessageTarget(self.control.target_vp, self.control.message_sint)
-
-    def _tell(self, scope: Scope, payload: bytes, *, to_guest: bool) -> None:
-        tap = self._partition.tap
-        if tap.bus is not None and len(payload) >= MessageHeader.SIZE:
-            number = MessageHeader.unpack(payload).msgtype
-            name = MESSAGES[number].name if number in MESSAGES else f"{number:#x}"
-            now = self._partition.clock.reference_time()
-            message = BusMessage(now, self.control.target_vp, to_guest, name, payload)
-            message.sequence, message.cause = scope
-            tap.bus(message)
-
-    def _tell_violation(self, device: str, relid: int, reason: str) -> None:
-        log.info("%s: channel %d: %s", device, relid, reason)
-        if self._partition.tap.violations is not None:
-            now = self._partition.clock.reference_time()
-            self._partition.tap.violations(Violation(now, self.control.target_vp, relid, device, reason))
 
     def _connected(self, action: actions.Connected) -> None:
         self.last_version = action.version
@@ -231,7 +229,7 @@ class VmBus:
             if not channel.alive:
                 raise GuestError("it failed while it was opened")
         except GuestError as error:
-            self._tell_violation(slot.device.title, request.relid, f"not opened: {error}")
+            self._told.violation(slot.device.title, request.relid, f"not opened: {error}")
             self.refused["open"] += 1
             self._drop(slot)
             return self.control.open_result(action.offer, False)
@@ -264,32 +262,13 @@ class VmBus:
         if slot.monitor_id is not None:
             self._monitor.watch(slot.monitor_id, Watch(request.connection_id, channel.doorbell))
         log.debug("%s: channel %d opened", slot.device.title, relid)
-        if self._partition.tap.channels is not None:
-            self._partition.tap.channels(self._state(slot, request, opened=True))
+        self._told.channel(slot.device, slot.index, request, opened=True)
         return channel
-
-    def _state(self, slot: Slot, request: OpenRequest, *, opened: bool) -> ChannelState:
-        now, device = self._partition.clock.reference_time(), slot.device
-        pages, split = request.gpadl.ranges[0].byte_count // PAGE_SIZE, request.downstream_offset_pages
-        return ChannelState(
-            now,
-            self.control.target_vp,
-            request.relid,
-            device.title,
-            opened,
-            device.interface,
-            device.instance,
-            slot.index,
-            request.connection_id,
-            request.event_flag,
-            split * PAGE_SIZE,
-            (pages - split) * PAGE_SIZE,
-        )
 
     def channel_states(self) -> list[ChannelState]:
         """The channels that are open, for who begins to watch now."""
         return [
-            self._state(slot, slot.request, opened=True)
+            self._told.state(slot.device, slot.index, slot.request, opened=True)
             for slot in self._slots.values()
             if slot.channel is not None and slot.request is not None
         ]
@@ -315,7 +294,7 @@ class VmBus:
     def _failed(self, slot: Slot, reason: str) -> None:
         slot.failed += 1
         self.failures[slot.device.title] += 1
-        self._tell_violation(slot.device.title, slot.relid, reason)
+        self._told.violation(slot.device.title, slot.relid, reason)
 
     def _close(self, action: actions.Closed) -> None:
         self._drop(self._slots[action.offer])
@@ -323,20 +302,17 @@ class VmBus:
     def _lent(self, action: actions.GpadlCreated) -> None:
         pages = sum(len(one.pfns) for one in self._ranges(action.offer, action.handle))
         loan = self._loans[action.offer, action.handle] = Loan(self.control.relid(action.offer), pages)
-        self._tell_gpadl(action.offer, action.handle, loan, made=True)
+        slot = self._slots.get(action.offer)
+        if slot is not None:
+            self._told.gpadl(slot.device.title, action.handle, loan, made=True)
 
     def _torn_down(self, action: actions.GpadlTornDown) -> None:
         loan = self._loans.pop((action.offer, action.handle), Loan(0, 0))
-        self._tell_gpadl(action.offer, action.handle, loan, made=False)
         slot = self._slots.get(action.offer)
+        if slot is not None:
+            self._told.gpadl(slot.device.title, action.handle, loan, made=False)
         if slot is not None and slot.channel is not None and slot.channel.alive:
             slot.device.gpadl_torn_down(slot.channel, action.handle)
-
-    def _tell_gpadl(self, offer: int, handle: int, loan: Loan, *, made: bool) -> None:
-        tap, slot = self._partition.tap, self._slots.get(offer)
-        if tap.gpadls is not None and slot is not None:
-            now, vp = self._partition.clock.reference_time(), self.control.target_vp
-            tap.gpadls(GpadlChange(now, vp, loan.relid, slot.device.title, handle, made, loan.pages))
 
     def _drop(self, slot: Slot) -> None:
         channel, request = slot.channel, slot.request
@@ -348,8 +324,8 @@ class VmBus:
         if channel is not None:
             channel.close()
             slot.past.add(channel.counters)
-            if request is not None and self._partition.tap.channels is not None:
-                self._partition.tap.channels(self._state(slot, request, opened=False))
+            if request is not None:
+                self._told.channel(slot.device, slot.index, request, opened=False)
 
     def _retarget(self, action: actions.Retargeted) -> None:
         slot = self._slots[action.offer]

@@ -12,15 +12,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any
 
 from ringminus.errors import GuestError
 from ringminus.hypervisor.status import HvStatus
 from ringminus.memory import GuestMemory
-from ringminus.tap import RingPacket, Tap
+from ringminus.tap import Tap
 from ringminus.vmbus.device import Device, Packet
 from ringminus.vmbus.gpa import GpaRange
 from ringminus.vmbus.moderation import Moderation
+from ringminus.vmbus.observed import Done, Observed, Waiting
 from ringminus.vmbus.ring import IncomingRing, OutgoingRing, RingEmpty, RingFull, packet_size
 from ringminus.vmbus.ring_wire import RANGE_HEADER, TRANSFER_HEADER, page_numbers
 from ringminus.vmbus.wire import PacketType
@@ -50,16 +51,6 @@ class Counters:
         """Count what `other` counted, too."""
         for one in fields(self):
             setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
-
-
-class Waiting(NamedTuple):
-    """A packet that found no room."""
-
-    kind: int
-    transaction_id: int
-    payload: bytes
-    wants_completion: bool
-    header: bytes
 
 
 class OpenChannel:
@@ -95,9 +86,7 @@ class OpenChannel:
         self._now = now
         self._interrupt = interrupt
         self._failed = failed
-        # while somebody listens: which event a completion belongs to, and what a signal tells of
-        self._causes: dict[int, int] = {}
-        self._last_told: RingPacket | None = None
+        self._observed = Observed(self, tap, now)
         self._backlog: deque[Waiting] = deque()
         self._owed = 0
         self._held = False  # whether that many answers are owed that no more packets are taken
@@ -112,6 +101,11 @@ class OpenChannel:
         # a guest may give the same pages again, as we left them when its last channel failed
         self._incoming.mask(False)
         self._outgoing.wait_for(0)
+
+    @property
+    def rings(self) -> tuple[IncomingRing, OutgoingRing]:
+        """From the guest and to it, for who looks at them."""
+        return self._incoming, self._outgoing
 
     # ------------------------------------------------------------ from the guest
 
@@ -167,7 +161,7 @@ class OpenChannel:
             if packet.wants_completion and packet.kind != COMPLETION:
                 self._owed += 1
             if self._tap.packets is not None:
-                self._hand_over_observed(packet)
+                self._observed.incoming(packet)
             elif packet.kind == COMPLETION:
                 device.completion(self, packet.transaction_id, packet.payload)
             else:
@@ -178,18 +172,37 @@ class OpenChannel:
         if taken and self._alive:
             device.drained(self)
 
-    def _hand_over_observed(self, packet: Packet) -> None:
-        event = self._tell(False, packet.kind, packet.transaction_id, bytes(packet.payload), packet)
-        scope = self._tap.within(event)
+    def hand_over(self, packet: Packet) -> None:
+        """Give the device a packet, or the completion of one of its own."""
+        if packet.kind == COMPLETION:
+            self.device.completion(self, packet.transaction_id, packet.payload)
+        else:
+            self.device.packet(self, packet)
+
+    def late(self, act: Callable[[], None]) -> None:
+        """Let the device do something for a packet that does not come from the ring now."""
+        if self._inside:
+            return act()
+        if not self._alive:
+            return None
+        self._inside = True
         try:
-            if packet.kind == COMPLETION:
-                self.device.completion(self, packet.transaction_id, packet.payload)
-            else:
-                if packet.wants_completion:
-                    self._causes[packet.transaction_id] = event.sequence
-                self.device.packet(self, packet)
+            act()
+            self.device.drained(self)
+        except GuestError as error:
+            self.fail(str(error))
         finally:
-            self._tap.leave(scope)
+            self._inside = False
+            self._publish()
+        if self._held:
+            self.process()
+        return None
+
+    def owe(self, change: int) -> None:
+        """So many answers more (or less) are owed to the guest than its packets say."""
+        self._owed += change
+        if change < 0 and self._held and self._owed < OWED_LIMIT and not self._inside:
+            self.process()
 
     # ------------------------------------------------------------ to the guest
 
@@ -239,9 +252,14 @@ class OpenChannel:
         """What is sent on a channel that is gone is dropped: the guest does not look any more."""
         if not self._alive:
             return
-        if self._tap.packets is not None:
-            self._tell(True, kind, transaction_id, payload)
         waiting = Waiting(kind, transaction_id, payload, wants_completion, header)
+        if self._tap.packets is not None:
+            self._observed.send(waiting)
+        else:
+            self.put(waiting)
+
+    def put(self, waiting: Waiting) -> None:
+        """Write a packet, now or when there is room."""
         try:
             if self._backlog or not self._write(waiting):
                 self._backlog.append(waiting)
@@ -304,11 +322,12 @@ class OpenChannel:
             self._moderation.told()
         self._holding.discard(self)
         self.counters.signals_out += 1
-        if self._last_told is None:
+        told = self._observed.last
+        if told is None:
             self._interrupt()
             return
-        scope = self._tap.within(self._last_told)
-        self._last_told = None
+        scope = self._tap.within(told)
+        self._observed.last = None
         self._interrupt()
         self._tap.leave(scope)
 
@@ -334,7 +353,8 @@ class OpenChannel:
         """Serve the channel no more: the guest broke a protocol."""
         if self._alive:
             self.close()
-            self._failed(reason)
+            meddled = self._observed.meddled
+            self._failed(f"{reason} (addons changed {meddled} of its packets)" if meddled else reason)
 
     def close(self) -> None:
         """Let go of the guest's memory; the device hears of it once."""
@@ -344,31 +364,21 @@ class OpenChannel:
             self._backlog.clear()
             self.device.closed(self)
 
-    # ------------------------------------------------------------ observation and state
+    # ------------------------------------------------------------ injection and state
 
-    def _tell(
-        self, to_guest: bool, kind: int, transaction_id: int, payload: bytes, packet: Packet | None = None
-    ) -> RingPacket:
-        event = RingPacket(
-            self._now(),
-            0,
-            self.relid,
-            self.device.title,
-            to_guest,
-            kind,
-            transaction_id,
-            payload,
-            () if packet is None else tuple(r.byte_count for r in packet.ranges),
-            self.device.interface,
-            self.index,
+    def inject(
+        self,
+        payload: bytes,
+        transaction_id: int | None = None,
+        *,
+        to_guest: bool,
+        completion: bool = False,
+        done: Done | None = None,
+    ) -> int:
+        """See `Observed.inject`."""
+        return self._observed.inject(
+            payload, transaction_id, to_guest=to_guest, completion=completion, done=done
         )
-        if to_guest:
-            self._last_told = event
-            if kind == COMPLETION:
-                event.cause = self._causes.pop(transaction_id, 0)
-        if self._tap.packets is not None:
-            self._tap.packets(event)
-        return event
 
     def save(self) -> dict[str, Any]:
         """What is not in guest memory, as plain data."""
