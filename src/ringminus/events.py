@@ -247,6 +247,9 @@ class RingPacket(Event):
 
     `memory` is the guest's that a GPA-direct request names, and that of its completion: what the device has
     put there can be read and changed before the completion passes.
+
+    `data` is what that memory held, while the tap `keeps_data`: of a request what it brings, of a completion
+    what the device has put there, empty if that is the same. It changes nothing.
     """
 
     POINT = "packets"
@@ -263,6 +266,7 @@ class RingPacket(Event):
     interface: UUID = NO_INTERFACE
     channel: int = 0
     wants_completion: bool = False
+    data: bytes = b""
 
     def answer(self, payload: bytes = b"") -> None:
         """Complete it so, in place of who would have got it."""

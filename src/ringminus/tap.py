@@ -118,6 +118,8 @@ class Tap(ChangePoints):
         self.frames: Callable[[NetworkFrame], None] | None = None
         self.violations: Callable[[Violation], None] | None = None
         self.on_change: Callable[[], None] | None = None
+        self.keeps_data = False
+        """Whether ring packets carry what the guest memory held that they name: `RingPacket.data`."""
         self.cause = 0
         """The number of the event that is being dealt with; 0 for none."""
         self._sequence = 0
