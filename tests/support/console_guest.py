@@ -42,9 +42,12 @@ class ConsoleGuest:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.kill()
         if error is not None:
             error.add_note(f"The guest's console ends with:\n{self.console[-TAIL:]}")
-        self.kill()
+            assert self._process.stderr
+            if errors := self._process.stderr.read().decode(errors="replace"):
+                error.add_note(f"Standard error ends with:\n{errors[-TAIL:]}")
         self._selector.close()
         with contextlib.suppress(BrokenPipeError):
             self._input.close()

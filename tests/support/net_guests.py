@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import signal
 import socket
 import subprocess
 import threading
@@ -207,6 +208,12 @@ class NetworkGuest(ConsoleGuest):
         """`start` and `result`."""
         self.start(command)
         return self.result(status)
+
+    def stand_still(self, seconds: float) -> None:
+        """Keep the whole process from running for a while, as a host that is busy does."""
+        self._process.send_signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        self._process.send_signal(signal.SIGCONT)
 
     def power_off(self) -> tuple[int, str]:
         """End the guest in its own way; gives the exit status of the command and its standard error."""

@@ -153,9 +153,10 @@ def build_command(
       guest.json  the packages that they came from, and hashes
 
     With --rootfs also a disk of Debian, which boots with systemd to a root shell on the console: the
-    kernel's modules, Hyper-V's daemons, fio, iperf3, tools for disks, and `lsvmbus`. mmdebstrap installs
-    it: as root, or as a user in a namespace of its own. FILE.vhdx grows as the guest fills it; beside it
-    FILE.vhdx.json tells what is in it. A disk that a guest has written to is replaced only with --refresh.
+    kernel's modules, Hyper-V's daemons, tools for disks and the network, fio, iperf3, `lsvmbus`, and an
+    address by DHCP for each adapter. mmdebstrap installs it: as root, or as a user in a namespace of its own.
+    FILE.vhdx grows as the guest fills it; beside it FILE.vhdx.json tells what is in it. A disk that a guest
+    has written to is replaced only with --refresh.
 
     apt fetches and verifies the packages; its system-wide lists are used where they exist. A second
     build with the same options finds everything there and takes no time.
