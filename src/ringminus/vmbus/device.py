@@ -167,6 +167,11 @@ class Device:
     def packet(self, channel: Channel, packet: Packet) -> None:
         """A packet came. A packet that wants a completion must get one, now or later."""
 
+    def brings_data(self, packet: Packet) -> bool:
+        """Whether the memory that a packet names holds something for the device when it comes, so that a
+        recording needs it. What the device puts there is recorded with its completion."""
+        return True
+
     def completion(self, channel: Channel, transaction_id: int, payload: memoryview) -> None:
         """The guest completed a packet of ours."""
 

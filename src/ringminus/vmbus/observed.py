@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ringminus.changes import INJECTED, ChangeError
 from ringminus.memory import GuestMemory
 from ringminus.tap import RingPacket, Tap
+from ringminus.vmbus.contents import Contents
 from ringminus.vmbus.device import Packet
 from ringminus.vmbus.gpa import GpaRange
 from ringminus.vmbus.wire import PacketType
@@ -86,6 +87,7 @@ class Observed:
         # by a request's id: its event's number, and the memory that it names
         self._causes: dict[int, int] = {}
         self._memory: dict[int, RangeData] = {}
+        self._contents = Contents(channel.memory)
         self._late: set[int] = set()  # the numbers of completions that are held back
         self._own: dict[int, Done | None] = {}  # injected requests to the device
         self._foreign: dict[int, Done | None] = {}  # injected packets to the guest that it completes
@@ -115,6 +117,8 @@ class Observed:
         wants = packet.wants_completion and packet.kind != COMPLETION
         payload = bytes(packet.payload)
         event = self._event(False, packet.kind, packet.transaction_id, payload, wants, ranges)
+        if ranges and self._tap.keeps_data:
+            self._contents.ask(event, packet, self._channel.device.brings_data(packet))
         if packet.kind == COMPLETION and self._foreign and packet.transaction_id in self._foreign:
             return self._completed(event)
         if event.POINT not in self._tap.changers:
@@ -173,6 +177,8 @@ class Observed:
         event = self._event(True, kind, transaction_id, payload, wants, ())
         if kind == COMPLETION:
             event.cause = self._causes.pop(transaction_id, 0)
+            if self._contents.asked:
+                self._contents.answer(event)
             if self._memory:
                 event.names(self._memory.pop(transaction_id, None))
             if not changed and self._own and transaction_id in self._own:

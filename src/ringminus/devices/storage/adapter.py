@@ -173,6 +173,14 @@ class StorageAdapter(Device):
             counters.read_bytes += length
         channel.complete(packet.transaction_id, success(length)[: len(payload)])
 
+    def brings_data(self, packet: Packet) -> bool:
+        """All but what is only to be read."""
+        try:
+            operation, _, _, direction, *_ = HOT_REQUEST.unpack_from(packet.payload)
+        except StructError:
+            return True
+        return bool(operation != EXECUTE_SRB or direction != Direction.IN)
+
     def _serve(self, channel: Channel, packet: Packet) -> None:
         if packet.kind not in PACKETS:
             raise GuestError(f"a storage request in a packet of type {packet.kind}")
