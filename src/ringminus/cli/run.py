@@ -18,6 +18,7 @@ from ringminus.tap import EVENTS, Tap
 from ringminus.vmbus.device import Device
 
 if TYPE_CHECKING:
+    from ringminus.cli.session import Wishes
     from ringminus.machine.gdb.address import GdbAddress
     from ringminus.machine.nics import NicConfig
 
@@ -136,6 +137,11 @@ def _devices(texts: tuple[str, ...]) -> tuple[Callable[[], Device], ...]:
     help="Let gdb attach there: :PORT, HOST:PORT or unix:PATH.",
 )
 @click.option("--gdb-wait", is_flag=True, help="Do not run the guest before gdb says continue.")
+@click.option(
+    "--name",
+    metavar="NAME",
+    help="How ringminus lens finds the guest.  [default: its disk's or its kernel's name]",
+)
 @click.option("--no-reboot", is_flag=True, help="End where the guest restarts.")
 @click.option("--stats", is_flag=True, help="At the end, tell what left the guest, how often, at what cost.")
 @click.option(
@@ -164,6 +170,7 @@ def run(
     timeout: float | None,
     gdb: str | None,
     gdb_wait: bool,
+    name: str | None,
     no_reboot: bool,
     stats: bool,
     as_json: bool,
@@ -200,8 +207,10 @@ def run(
     with contextlib.ExitStack() as stack:
         if log is not None:
             _start_log(stack, tap, log, log_file)
-        debugger = _gdb(gdb, gdb_wait)
-        status = _run(config, console, timeout, not no_reboot, tap, stats, as_json, debugger, gdb_wait)
+        from ringminus.cli.session import Wishes
+
+        wishes = Wishes(console, timeout, not no_reboot, _gdb(gdb, gdb_wait), gdb_wait, name)
+        status = _run(config, wishes, tap, stats, as_json)
     sys.exit(status)
 
 
@@ -212,31 +221,21 @@ def _start_log(stack: contextlib.ExitStack, tap: Tap, points: str, path: Path | 
     stack.enter_context(EventLog(tap, parse_points(points), path))
 
 
-def _run(
-    config: MachineConfig,
-    console: str,
-    timeout: float | None,
-    reboot: bool,
-    tap: Tap,
-    stats: bool,
-    as_json: bool,
-    gdb: GdbAddress | None,
-    gdb_wait: bool,
-) -> int:
+def _run(config: MachineConfig, wishes: Wishes, tap: Tap, stats: bool, as_json: bool) -> int:
     """Run, report, and give the exit status."""
     from ringminus.cli.report import STATUS, say, tell_end
-    from ringminus.cli.session import Session, Wishes
+    from ringminus.cli.session import Session
 
     statistics = None
     if stats or as_json:
         from ringminus.lens.stats import Statistics
 
         statistics = Statistics(tap)
-    session = Session(config, Wishes(console, timeout, reboot, gdb, gdb_wait), tap, statistics)
+    session = Session(config, wishes, tap, statistics)
     outcome = session.run()
     tell_end(outcome, session.last_lines.text())
     if statistics is not None and as_json:
-        say(statistics.as_json(), err=console != "none")
+        say(statistics.as_json(), err=wishes.console != "none")
     elif statistics is not None:
         statistics.show(sys.stderr)
     return STATUS[outcome.end]

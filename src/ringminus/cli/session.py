@@ -29,6 +29,7 @@ from ringminus.vmbus.bus import VmBus
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ringminus.cli.watching import Watching
     from ringminus.lens.stats import ChannelRow, NicRow, Statistics
     from ringminus.machine.config import MachineConfig
     from ringminus.machine.gdb.address import GdbAddress
@@ -41,13 +42,15 @@ ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 @dataclass(frozen=True, slots=True)
 class Wishes:
     """How to run: `console` is tty, stdio or none, `timeout` is in seconds, `gdb` is where a gdb may come,
-    for which the guest waits with `gdb_wait`."""
+    for which the guest waits with `gdb_wait`. `name` is how others find the guest; without one it has its
+    disk's or its kernel's name."""
 
     console: str = "stdio"
     timeout: float | None = None
     reboot: bool = True
     gdb: GdbAddress | None = None
     gdb_wait: bool = False
+    name: str | None = None
 
 
 class Session:
@@ -65,6 +68,7 @@ class Session:
         self._output: Output | None = None
         self._terminal: RawTerminal | None = None
         self._gdb: GdbServer | None = None
+        self._watching: Watching | None = None
         self._ended: Outcome | None = None
         self._changed = asyncio.Event()
         self.last_lines = LastLines()
@@ -74,19 +78,37 @@ class Session:
         return run_on_loop(self._main)
 
     async def _main(self, selector: selectors.BaseSelector) -> Outcome:
+        outcome = None
         with contextlib.ExitStack() as stack:
             self._listen_outside(stack)
-            await self._listen_for_gdb()
-            outcome = await self._run_machine(selector, lambda: self._open_console(stack))
-            while outcome.end is End.REBOOT and self._wishes.reboot and self._ended is None:
-                gc.collect()  # a machine is full of cycles, and the next one wants the memory
-                nics = tuple(replace(nic, restarted=True) for nic in self._config.nics)
-                self._config = replace(self._config, nics=nics)
-                outcome = await self._run_machine(selector, None)
-            await self._drain()
-            if self._gdb is not None:
-                await self._gdb.close(self._ended or outcome)
-            return self._ended or outcome
+            self._watching = self._let_watch()
+            try:
+                outcome = await self._run_machines(selector, stack)
+            finally:
+                if self._watching is not None:
+                    await self._watching.close(outcome)
+        return outcome
+
+    def _let_watch(self) -> Watching | None:
+        from ringminus.cli.watching import open_watching
+
+        return open_watching(self._config, self._wishes.name, self._tap, self._machine)
+
+    def _machine(self) -> Machine | None:
+        return self._worker.machine if self._worker is not None else None
+
+    async def _run_machines(self, selector: selectors.BaseSelector, stack: contextlib.ExitStack) -> Outcome:
+        await self._listen_for_gdb()
+        outcome = await self._run_machine(selector, lambda: self._open_console(stack))
+        while outcome.end is End.REBOOT and self._wishes.reboot and self._ended is None:
+            gc.collect()  # a machine is full of cycles, and the next one wants the memory
+            nics = tuple(replace(nic, restarted=True) for nic in self._config.nics)
+            self._config = replace(self._config, nics=nics)
+            outcome = await self._run_machine(selector, None)
+        await self._drain()
+        if self._gdb is not None:
+            await self._gdb.close(self._ended or outcome)
+        return self._ended or outcome
 
     async def _listen_for_gdb(self) -> None:
         if self._wishes.gdb is None:

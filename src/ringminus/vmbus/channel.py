@@ -107,6 +107,11 @@ class OpenChannel:
         """From the guest and to it, for who looks at them."""
         return self._incoming, self._outgoing
 
+    @property
+    def rings(self) -> tuple[IncomingRing, OutgoingRing]:
+        """From the guest and to it, for who looks at them."""
+        return self._incoming, self._outgoing
+
     # ------------------------------------------------------------ from the guest
 
     def doorbell(self, flag: int = 0) -> HvStatus:

@@ -123,6 +123,11 @@ class _Ring:
         for gpa, size in ((control, PAGE_SIZE), *extents):
             memory.written(gpa, size)
 
+    def used(self) -> int:
+        """Bytes of packets in it, as both sides have published; 0 where the indices are none of the ring."""
+        read, write = self._control[READ_INDEX], self._control[WRITE_INDEX]
+        return (write - read) % self.size if read < self.size and write < self.size else 0
+
     def _guest_index(self, word: int) -> int:
         index = self._control[word]
         if index >= self.size or index % UNIT:
