@@ -109,10 +109,18 @@ class LocalApic(InterruptQueue):
         self._timer.reset()
         self.enabled = False
 
-    def raise_vector(self, vector: int, source: str, auto_eoi: bool = False, level: bool = False) -> None:
-        """Request an interrupt. A disabled APIC drops it; a vector below 16 is an error for the ESR."""
-        if self._tap.interrupts is not None:
-            self._tap.interrupts(Interrupt(self.clock.reference_time(), self.apic_id, vector, source))
+    def raise_vector(
+        self, vector: int, source: str, auto_eoi: bool = False, level: bool = False, *, passed: bool = False
+    ) -> None:
+        """Request an interrupt. A disabled APIC drops it; a vector below 16 is an error for the ESR. One that
+        has `passed` has been told of."""
+        if self._tap.interrupts is not None and not passed:
+            event = Interrupt(self.clock.reference_time(), self.apic_id, vector, source)
+            if event.POINT in self._tap.changers:
+                act = lambda one: self.raise_vector(one.vector, source, auto_eoi, level, passed=True)  # noqa: E731
+                self._tap.submit(event, act)
+                return
+            self._tap.interrupts(event)
         if not self.enabled:
             return
         if vector < FIRST_LEGAL_VECTOR:
@@ -352,13 +360,10 @@ class LocalApic(InterruptQueue):
     def _timer_expired(self, deadline: int) -> None:
         vector = self._lvt[Register.LVT_TIMER] & 0xFF
         if self._tap.timers is None:
-            self.raise_vector(vector, "apic timer")
-            return
+            return self.raise_vector(vector, "apic timer")
         event = TimerExpired(self.clock.reference_time(), self.apic_id, "apic", deadline)
-        self._tap.timers(event)
-        scope = self._tap.within(event)
-        self.raise_vector(vector, "apic timer")
-        self._tap.leave(scope)
+        self._tap.submit(event, lambda _: self.raise_vector(vector, "apic timer"))
+        return None
 
     def _error(self, error: ApicError) -> None:
         if self._esr_pending & error:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ringminus.changes import BEFORE
 from ringminus.cpu.engine import invalid_opcode
 from ringminus.hypervisor.calls import CALLS, Call
 from ringminus.hypervisor.handlers import Handlers, Request
@@ -38,6 +39,7 @@ RCX, RDX, R8 = 1, 2, 8
 XMM_SIZE = 16
 CODE_MASK, FAST, RESERVED = Control.CODE_MASK, Control.FAST, Control.RESERVED
 SIGNAL_EVENT_FAST = 0x005D | FAST
+STATUS_NAMES = {int(status): status.name for status in HvStatus}
 SIMPLE_SHAPE = ~(CODE_MASK | FAST)  # control bits that are all zero in a simple call without variable header
 
 
@@ -110,7 +112,10 @@ class Hypercalls:
             return self._observed(entry, control, input, output)
         return self._dispatch(entry, control, input, output)
 
-    def _dispatch(self, entry: Entry | None, control: int, input: int, output: int) -> int:
+    def _dispatch(
+        self, entry: Entry | None, control: int, input: int, output: int, given: bytes | None = None
+    ) -> int:
+        """`given` is the input's block where it is not the guest's own."""
         if entry is None:
             log.debug("vp %d: unknown hypercall %#x", self._vp.index, control & CODE_MASK)
             return HvStatus.INVALID_HYPERCALL_CODE
@@ -125,9 +130,11 @@ class Hypercalls:
             return HvStatus.INVALID_HYPERCALL_CODE
         if entry.in_registers and control & FAST and not control & SIMPLE_SHAPE:
             block = input.to_bytes(8, "little") + output.to_bytes(8, "little")
+            if given is not None:
+                block = given[:FAST_INPUT_SIZE].ljust(FAST_INPUT_SIZE, b"\0")
             return int(handler(Request(block, b"", b"", 0, 0)))
         try:
-            return self._general(entry, handler, control, input, output)
+            return self._general(entry, handler, control, input, output, given)
         except Refused as refused:
             return int(refused.status)
 
@@ -138,6 +145,7 @@ class Hypercalls:
         control: int,
         input: int,
         output: int,
+        given: bytes | None,
     ) -> int:
         count = control >> Control.REP_COUNT_SHIFT & Control.REP_COUNT_MASK
         start = control >> Control.REP_START_SHIFT & Control.REP_START_MASK
@@ -157,6 +165,8 @@ class Hypercalls:
             self._check_list(output, output_size)
             self._check_list(input, input_size)
             block = self._memory.read(input, input_size) if input_size else b""
+        if given is not None:
+            block = given[:input_size].ljust(input_size, b"\0")
         request = Request(
             block[: entry.header_size],
             block[entry.header_size : header_end],
@@ -224,20 +234,36 @@ class Hypercalls:
         code = control & CODE_MASK
         name = f"{code:#x}" if entry is None else entry.call.name
         block = b"" if entry is None else self._input_block(entry, control, input, output)
-        now, scope = self._vp.partition.clock.reference_time(), self._tap.enter()
+        tap, now = self._tap, self._vp.partition.clock.reference_time()
+        event = Hypercall(now, self._vp.index, code, name, control, input, output, 0, "", "", block)
+        scope = tap.enter()
+        event.sequence, event.cause = scope
         try:
-            result = self._dispatch(entry, control, input, output)
+            if BEFORE + event.POINT in tap.changers:
+                self._change(event, block)
+            else:
+                event.result = self._dispatch(entry, control, input, output)
         finally:
-            self._tap.leave(scope)
-        if self._tap.hypercalls is not None:
-            status = HvStatus(result & 0xFFFF).name
-            detail = "" if entry is None else _detail(entry, block)
-            made = Hypercall(
-                now, self._vp.index, code, name, control, input, output, result, status, detail, block
-            )
-            made.sequence, made.cause = scope
-            self._tap.hypercalls(made)
-        return result
+            tap.leave(scope)
+        event.status = _status(event.result)
+        event.detail = _detail(self._entries.get(event.code), event.block)
+        if event.POINT in tap.changers:
+            tap.decide(event, event.POINT)
+            event.status = _status(event.result)
+        tap.tell(event)
+        return event.result
+
+    def _change(self, event: Hypercall, block: bytes) -> None:
+        """Carry out what is left of a call when who changes events have had it."""
+        verdict = self._tap.decide(event, BEFORE + event.POINT)
+        if verdict.dropped or verdict.answer is not None:
+            return
+        control = event.control
+        entry = self._entries.get(control & CODE_MASK)
+        event.code = control & CODE_MASK
+        event.name = f"{event.code:#x}" if entry is None else entry.call.name
+        given = event.block if event.block != block else None
+        event.result = self._dispatch(entry, control, event.input, event.output, given)
 
     def _input_block(self, entry: Entry, control: int, input: int, output: int) -> bytes:
         """The header and the list of a call's input, as far as they can be read."""
@@ -252,9 +278,14 @@ class Hypercalls:
         return self._memory.read(input, size) if self._memory.is_ram(input, size) else b""
 
 
-def _detail(entry: Entry, block: bytes) -> str:
+def _status(result: int) -> str:
+    """The name of a result's status."""
+    return STATUS_NAMES.get(result & 0xFFFF) or f"{result & 0xFFFF:#x}"
+
+
+def _detail(entry: Entry | None, block: bytes) -> str:
     """The decoded header, where it could be read."""
-    header = entry.call.header
+    header = entry.call.header if entry is not None else None
     return repr(header.unpack(block)) if header is not None and len(block) >= header.SIZE else ""
 
 

@@ -56,6 +56,7 @@ class Partition:
         self.memory = engine.memory
         self.clock = engine.clock
         self.timers = TimerQueue()
+        self.tap.later = self._later
         self.ports = PortSpace()
         self.mmio = MmioSpace()
         self.connections = Connections()
@@ -70,6 +71,10 @@ class Partition:
         self.vps = [VirtualProcessor(self, index) for index in range(vp_count)]
         for vp in self.vps:
             vp.apic.on_eoi.append(self.ioapic.eoi)
+
+    def _later(self, delay: int, act: Callable[[int], None]) -> None:
+        """For who holds events back: `act(now)` after so many 100 ns, in a turn of the worker's."""
+        self.timers.timer(act).arm(self.clock.reference_time() + delay)
 
     # ------------------------------------------------------------ interrupts
 

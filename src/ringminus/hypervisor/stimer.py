@@ -120,10 +120,7 @@ class SyntheticTimer:
             self._notify(config)
             return
         event = TimerExpired(now, self._synic.vp_index, self.name, due)
-        self._tap.timers(event)
-        scope = self._tap.within(event)
-        self._notify(config)
-        self._tap.leave(scope)
+        self._tap.submit(event, lambda _: self._notify(config))
 
     def _notify(self, config: int) -> None:
         if config & DIRECT:

@@ -43,11 +43,12 @@ FLAGS_OFFSET = MessageHeader.offset_of("flags")
 
 
 class Posted(NamedTuple):
-    """A message that waits."""
+    """A message that waits; `changed` is there if who changes events has had it already."""
 
     message_type: int
     origin: int
     payload: bytes
+    changed: str | None = None
 
 
 class SynIC:
@@ -181,7 +182,17 @@ class SynIC:
             view[slot + FLAGS_OFFSET] |= MESSAGE_PENDING
             self._messages.touched(slot + FLAGS_OFFSET, 1)
             return
-        message_type, origin, payload = self._take(sint)
+        taken = self._take(sint)
+        if self._tap.messages is not None and taken.changed is None and "messages" in self._tap.changers:
+            changed = self._change(sint, taken)
+            if changed is None:
+                if self._queues[sint] or self._timers[sint]:
+                    self._deliver(sint)
+                else:
+                    self._waiting.discard(sint)
+                return
+            taken = changed
+        message_type, origin, payload, words = taken
         more = bool(self._queues[sint] or self._timers[sint])
         if not more:
             self._waiting.discard(sint)
@@ -195,7 +206,7 @@ class SynIC:
         view[slot + MessageHeader.SIZE : slot + MessageHeader.SIZE + len(payload)] = payload
         self._messages.touched(slot, MESSAGE_SIZE)
         if self._tap.messages is not None:
-            scope = self._tap.within(self._tell(sint, message_type, payload, True))
+            scope = self._tap.within(self._tell(sint, message_type, payload, True, words or ""))
             self._interrupt(sint)
             self._tap.leave(scope)
         else:
@@ -213,9 +224,33 @@ class SynIC:
         )
         return Posted(MessageType.TIMER_EXPIRED, 0, times.pack())
 
-    def _tell(self, sint: int, message_type: int, payload: bytes, delivered: bool) -> SynicMessage:
+    def _change(self, sint: int, posted: Posted) -> Posted | None:
+        """What becomes of a message whose slot is free; None if nothing is to be put there now."""
+        message_type, origin, payload, _ = posted
+        event = SynicMessage(self._clock.reference_time(), self.vp_index, sint, message_type, payload, True)
+        verdict = self._tap.decide(event, event.POINT)
+        if verdict.dropped:
+            self._tap.tell(event)
+            return None
+        made = Posted(event.message_type, origin, event.payload[:MESSAGE_PAYLOAD_LIMIT], event.changed)
+        several = [made] * (1 + verdict.copies)
+        if verdict.delay and self._tap.later is not None:
+            self._tap.later(verdict.delay, lambda _now: self._again(sint, several))
+            return None
+        self._queues[sint].extendleft(several[1:])
+        return made
+
+    def _again(self, sint: int, messages: list[Posted]) -> None:
+        """Messages that were held back go to the end of the queue."""
+        self._queues[sint].extend(messages)
+        self._waiting.add(sint)
+        self._deliver(sint)
+
+    def _tell(
+        self, sint: int, message_type: int, payload: bytes, delivered: bool, changed: str = ""
+    ) -> SynicMessage:
         now = self._clock.reference_time()
-        event = SynicMessage(now, self.vp_index, sint, message_type, payload, delivered)
+        event = SynicMessage(now, self.vp_index, sint, message_type, payload, delivered, changed=changed)
         if self._tap.messages is not None:
             self._tap.messages(event)
         return event
@@ -227,8 +262,9 @@ class SynIC:
 
     # ------------------------------------------------------------ events
 
-    def signal_event(self, sint: int, flag: int) -> HvStatus:
-        """Set an event flag (0–2047), and raise the SINT's vector if it was clear."""
+    def signal_event(self, sint: int, flag: int, changed: str = "") -> HvStatus:
+        """Set an event flag (0–2047), and raise the SINT's vector if it was clear. `changed` says that the
+        signal comes from who changes events."""
         if not 0 <= flag < EVENT_FLAGS:
             raise ValueError(f"there is no event flag {flag}")
         view = self._events.view
@@ -238,21 +274,52 @@ class SynIC:
             return HvStatus.INVALID_SYNIC_STATE
         if view is None:  # enabled at a place that the guest does not have
             return HvStatus.SUCCESS
+        if self._tap.signals is not None:
+            self._signal_observed(sint, flag, changed)
+            return HvStatus.SUCCESS
         byte, bit = sint * EVENT_FLAGS_SIZE + (flag >> 3), 1 << (flag & 7)
-        raised = not view[byte] & bit
-        if raised:
+        if not view[byte] & bit:
             view[byte] |= bit
             self._events.touched(byte, 1)
-        if self._tap.signals is not None:
-            event = EventSignal(self._clock.reference_time(), self.vp_index, sint, flag, raised)
-            self._tap.signals(event)
-            scope = self._tap.within(event)
-            if raised:
-                self._interrupt(sint)
-            self._tap.leave(scope)
-        elif raised:
             self._interrupt(sint)
         return HvStatus.SUCCESS
+
+    def _set_flag(self, sint: int, flag: int) -> bool:
+        """Whether it was clear."""
+        view = self._events.view
+        byte, bit = sint * EVENT_FLAGS_SIZE + (flag >> 3), 1 << (flag & 7)
+        if view is None or view[byte] & bit:
+            return False
+        view[byte] |= bit
+        self._events.touched(byte, 1)
+        return True
+
+    def _signal_observed(self, sint: int, flag: int, changed: str) -> None:
+        event = EventSignal(self._clock.reference_time(), self.vp_index, sint, flag, True, changed=changed)
+        copies = 0
+        if not changed and event.POINT in self._tap.changers:
+            verdict = self._tap.decide(event, event.POINT)
+            if verdict.dropped:
+                event.raised = False
+                return self._tap.tell(event)
+            copies = verdict.copies
+            if verdict.delay and self._tap.later is not None:
+                return self._tap.later(verdict.delay, lambda now: self._signal(event, copies, now))
+        return self._signal(event, copies, event.time)
+
+    def _signal(self, event: EventSignal, copies: int, now: int) -> None:
+        """Set the flag, tell of it, and raise the vector if the flag was clear."""
+        event.time = now
+        event.raised = self._set_flag(event.sint, event.flag)
+        self._tap.tell(event)
+        scope = self._tap.within(event)
+        if event.raised:
+            self._interrupt(event.sint)
+        self._tap.leave(scope)
+        if copies:
+            again = EventSignal(now, event.vp, event.sint, event.flag, False, changed=event.changed)
+            again.cause = event.sequence
+            self._signal(again, copies - 1, now)
 
     # ------------------------------------------------------------ state
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ringminus.cpu.engine import Processor, general_protection
+from ringminus.changes import BEFORE
+from ringminus.cpu.engine import GuestException, Processor, general_protection
 from ringminus.hypervisor import msrs
 from ringminus.hypervisor.apic import LocalApic
 from ringminus.hypervisor.apic_registers import Register
@@ -104,35 +105,57 @@ class VirtualProcessor:
         writer[1](value)
 
     def _observed_read(self, msr: int) -> int:
-        value, fault, scope = 0, True, self._tap.enter()
+        value, failure, scope = 0, None, self._tap.enter()
         try:
             reader = self._readers.get(msr)
             if reader is None:
                 raise general_protection()
             value = reader()
-            fault = False
-        finally:
-            self._tell_msr(scope, msr, False, value, fault)
-        return value
+        except GuestException as error:
+            failure = error
+        self._tap.leave(scope)
+        event = self._access(scope, msr, False, value, failure is not None)
+        if event.POINT in self._tap.changers:
+            self._tap.decide(event, event.POINT)
+            if event.fault and failure is None:
+                failure = general_protection()
+        self._tap.tell(event)
+        if event.fault and failure is not None:
+            raise failure
+        return event.value
 
     def _observed_write(self, msr: int, value: int) -> None:
-        fault, scope = True, self._tap.enter()
+        scope, failure = self._tap.enter(), None
+        event = self._access(scope, msr, True, value, False)
         try:
-            writer = self._writers.get(msr)
-            if writer is None or value & writer[0]:
-                raise general_protection()
-            writer[1](value)
-            fault = False
+            if self._is_to_be_written(event):
+                writer = self._writers.get(msr)
+                if writer is None or event.value & writer[0]:
+                    raise general_protection()
+                writer[1](event.value)
+        except GuestException as error:
+            event.fault, failure = True, error
         finally:
-            self._tell_msr(scope, msr, True, value, fault)
+            self._tap.leave(scope)
+        event.time = self._clock.reference_time()
+        self._tap.tell(event)
+        if failure is not None:
+            raise failure
 
-    def _tell_msr(self, scope: Scope, msr: int, write: bool, value: int, fault: bool) -> None:
-        self._tap.leave(scope)
-        if self._tap.msrs is not None:
-            now, name = self._clock.reference_time(), msrs.name_of(msr)
-            access = MsrAccess(now, self.index, msr, name, write, value, fault)
-            access.sequence, access.cause = scope
-            self._tap.msrs(access)
+    def _is_to_be_written(self, event: MsrAccess) -> bool:
+        """Whether who changes events lets a write be carried out; raises #GP if he wants that."""
+        if BEFORE + event.POINT not in self._tap.changers:
+            return True
+        verdict = self._tap.decide(event, BEFORE + event.POINT)
+        if event.fault:
+            raise general_protection()
+        return not verdict.dropped and verdict.answer is None
+
+    def _access(self, scope: Scope, msr: int, write: bool, value: int, fault: bool) -> MsrAccess:
+        now, name = self._clock.reference_time(), msrs.name_of(msr)
+        event = MsrAccess(now, self.index, msr, name, write, value, fault)
+        event.sequence, event.cause = scope
+        return event
 
     def hypercall(self, control: int, input: int, output: int) -> int:
         """VMCALL or VMMCALL; #UD outside 64-bit kernel code."""
@@ -142,14 +165,28 @@ class VirtualProcessor:
         """IN."""
         value = self._ports.port_in(port, size)
         if self._tap.ports is not None:
-            self._tap.ports(PortIo(self._clock.reference_time(), self.index, port, size, False, value))
+            event = PortIo(self._clock.reference_time(), self.index, port, size, False, value)
+            self._passes(event)
+            return event.value
         return value
 
     def port_out(self, port: int, size: int, value: int) -> None:
         """OUT."""
         if self._tap.ports is not None:
-            self._tap.ports(PortIo(self._clock.reference_time(), self.index, port, size, True, value))
+            event = PortIo(self._clock.reference_time(), self.index, port, size, True, value)
+            if not self._passes(event):
+                return
+            value = event.value
         self._ports.port_out(port, size, value)
+
+    def _passes(self, event: PortIo | MmioAccess) -> bool:
+        """An access is watched: whether a write is to reach its device."""
+        dropped = False
+        if event.POINT in self._tap.changers:
+            dropped = self._tap.decide(event, event.POINT).dropped and event.write
+            event.value &= (1 << 8 * event.size) - 1
+        self._tap.tell(event)
+        return not dropped
 
     def mmio_read(self, gpa: int, size: int) -> int:
         """A read of what is no RAM; the local APIC's page is this processor's own."""
@@ -158,13 +195,18 @@ class VirtualProcessor:
         else:
             value = self._mmio.mmio_read(gpa, size)
         if self._tap.mmio is not None:
-            self._tap.mmio(MmioAccess(self._clock.reference_time(), self.index, gpa, size, False, value))
+            event = MmioAccess(self._clock.reference_time(), self.index, gpa, size, False, value)
+            self._passes(event)
+            return event.value
         return value
 
     def mmio_write(self, gpa: int, size: int, value: int) -> None:
         """A write to what is no RAM."""
         if self._tap.mmio is not None:
-            self._tap.mmio(MmioAccess(self._clock.reference_time(), self.index, gpa, size, True, value))
+            event = MmioAccess(self._clock.reference_time(), self.index, gpa, size, True, value)
+            if not self._passes(event):
+                return
+            value = event.value
         if gpa & ~PAGE_MASK == APIC_PAGE and (gpa & PAGE_MASK) + size <= PAGE_SIZE:
             self.apic.mmio_write(gpa & PAGE_MASK, size, value)
         else:
