@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ringminus.hypervisor import wire
-from ringminus.hypervisor.apic_registers import X2APIC_FIRST_MSR, X2APIC_LAST_MSR
+from ringminus.hypervisor.apic_registers import X2APIC_FIRST_MSR, X2APIC_LAST_MSR, Register
 from ringminus.hypervisor.architectural import MICROCODE_REVISION
 from ringminus.hypervisor.cpuid import Profile
 from ringminus.hypervisor.wire import Feature, Privilege
@@ -262,9 +262,13 @@ ARCHITECTURAL = (
 )
 
 
+_APIC_NAMES = {one.value: one.name for one in Register}
+
+
 def _x2apic(number: int) -> Msr:
+    offset = (number - X2APIC_FIRST_MSR) << 4
     return Msr(
-        *(number, f"X2APIC_{(number - X2APIC_FIRST_MSR) << 4:03X}"),
+        *(number, f"X2APIC_{_APIC_NAMES.get(offset) or f'{offset:03X}'}"),
         lambda vp: partial(vp.apic.read_msr, number),
         lambda vp: partial(vp.apic.write_msr, number),
     )

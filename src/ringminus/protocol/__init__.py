@@ -36,6 +36,7 @@ from ringminus.protocol.declaration import (
     Show,
     Told,
     declare,
+    word,
 )
 from ringminus.protocol.layer import PADDING, REST, Layer, Value, dissect
 from ringminus.protocol.plan import Place, Plan, laid_out
@@ -65,4 +66,5 @@ __all__ = [
     "label_of",
     "laid_out",
     "shown",
+    "word",
 ]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum, IntFlag
-from typing import Any
+from types import new_class
+from typing import Annotated, Any, cast
 from uuid import UUID
 
-from ringminus.wire import Int, Struct
+from ringminus.wire import Array, Bytes, Int, Struct
 
 Labels = Mapping[str, type[IntEnum] | type[IntFlag]]
 
@@ -28,14 +29,16 @@ class Show(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Bits:
-    """A field of `width` bits in an integer, `shift` bits above its lowest. It is called `word.name`, by
-    the integer's name, and follows it in the order of fields."""
+    """A field of `width` bits in an integer, `shift` bits above its lowest. It follows the integer in the
+    order of fields and is called `integer.name`, or `name` where the integer is but bits put together
+    (`alone`)."""
 
     name: str
     shift: int
     width: int = 1
     labels: type[IntEnum] | type[IntFlag] | None = None
     show: Show | None = None
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,8 @@ class Form:
     the protocols of what lies in its fields of bytes, or in the `REST` after it, and `lengths` the fields
     that tell how many of such bytes count. `parts` follow the structure, or lie where fields tell.
 
-    Who speaks an older version leaves out fields at the end: a message of `least` bytes is whole."""
+    Who speaks an older version leaves out fields at the end: a message of `least` bytes is whole. `words` are
+    this form's own, beside those of the protocol."""
 
     name: str
     structure: type[Struct] | None = None
@@ -115,6 +119,7 @@ class Form:
     lengths: Mapping[str, str] = field(default_factory=dict)
     parts: tuple[Part, ...] = ()
     least: int | None = None
+    words: Mapping[str, tuple[Bits, ...]] = field(default_factory=dict)
 
     @property
     def within(self) -> frozenset[str]:
@@ -148,6 +153,14 @@ class Protocol:
     padded: int = 0
     plans: dict[int | None, Any] = field(default_factory=dict, repr=False, compare=False)
     """The forms laid out, of `plan`."""
+
+
+def word(name: str, kind: Int | Bytes | Array = Int("I"), *, big_endian: bool = False) -> type[Struct]:  # noqa: B008
+    """A structure of one field."""
+    values: Any = {Int: int, Bytes: bytes, Array: tuple[int, ...]}[type(kind)]
+    namespace = {"__module__": __name__, "__annotations__": {name: Annotated[values, kind]}}
+    made = new_class(name, (Struct,), {"big_endian": big_endian}, lambda own: own.update(namespace))
+    return cast("type[Struct]", made)
 
 
 PROTOCOLS: dict[str, Protocol] = {}

@@ -113,7 +113,7 @@ class Layer:
             return 1
         short = max(plan.least, self.told_size) - size
         if plan.parts:
-            short = max(short, *(one.missing for one in self.extents))
+            short = max((short, *(one.missing for one in self.extents)))
         return max(short - self._cut, 0)
 
     @property

@@ -17,7 +17,8 @@ OTHER = -1
 
 class Place(NamedTuple):
     """Where a field lies in a message, from its beginning; `kind` tells how to read it. A field of bits is
-    `width` bits of the integer there, `shift` above its lowest; of others `width` is 0."""
+    `width` bits of the integer there, `shift` above its lowest; of others `width` is 0. `order` is the byte
+    order of integers, as `struct` writes it."""
 
     name: str
     offset: int
@@ -28,6 +29,7 @@ class Place(NamedTuple):
     show: Show | None = None
     shift: int = 0
     width: int = 0
+    order: str = "<"
 
     def value(self, data: bytes) -> int | bytes | tuple[int, ...]:
         """It must be there."""
@@ -54,6 +56,7 @@ class Plan:
         self.order = "<"
         self.selector = protocol.selector
         self.labels, self.shows, self.padded = protocol.labels, protocol.shows, protocol.padded
+        self._words = protocol.words if form is None else {**protocol.words, **form.words}
         if protocol.header is not None and not (form is not None and form.whole):
             self._add(protocol, protocol.header, 0, "")
             self.end = protocol.header.SIZE
@@ -76,11 +79,12 @@ class Plan:
                 continue
             read = structure.reader(one)
             labels, show = protocol.labels.get(one.name), protocol.shows.get(one.name)
-            place = Place(name, offset, one.size, one.kind, read, labels, show)
+            place = Place(name, offset, one.size, one.kind, read, labels, show, order=structure.order())
             self.places[name] = place
-            for bits in protocol.words.get(one.name, ()):
-                self.places[f"{name}.{bits.name}"] = place._replace(
-                    name=f"{name}.{bits.name}",
+            for bits in self._words.get(one.name, ()):
+                path = f"{prefix if bits.alone else name + '.'}{bits.name}"
+                self.places[path] = place._replace(
+                    name=path,
                     labels=bits.labels,
                     show=bits.show,
                     shift=bits.shift,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 
 from layout.comparison import Same, SameBits, SameNumbers
-from ringminus.hypervisor import wire
+from ringminus.hypervisor import cpuid_protocol, wire
 from ringminus.wire import Struct
 
 _NESTED_CONTROL = ("nested_control.features", "nested_control.hypercallControls")
@@ -142,6 +142,7 @@ _NO_TYPE = "Linux puts the input together in registers or reads the answer as a 
 _NOT_CALLED = "this kernel makes no such hypercall; source: TLFS"
 
 NOT_IN_LINUX: dict[type[Struct] | ModuleType, str] = {
+    cpuid_protocol: "registers, no memory",
     wire.RegisterBlock: "registers, no memory",
     wire.SignalEventInput: _NO_TYPE,
     wire.NotifyLongSpinWaitInput: _NOT_CALLED,
