@@ -61,12 +61,12 @@ LINES: list[tuple[Event, str]] = [
     (MsrAccess(0, 0, 0x10, "TSC", False, 0, True), "← msr rdmsr TSC #GP"),
     (
         Hypercall(0, 0, 0x5C, "HvCallPostMessage", 0x5C, 1, 2, 0, "SUCCESS", "", POSTED.pack()),
-        "→ hypercall HvCallPostMessage connection_id 1, message_type VMBUS"
+        "→ hypercall HvCallPostMessage connection_id 0x1, message_type VMBUS"
         " | vmbus CLOSE_CHANNEL child_relid 5 = SUCCESS",
     ),
     (
         Hypercall(0, 0, 0x5D, "HvCallSignalEvent", 0x1005D, 0x2003, 0, 0, "INVALID_PORT_ID", "", SIGNAL),
-        "→ hypercall HvCallSignalEvent connection_id 8195 = INVALID_PORT_ID",
+        "→ hypercall HvCallSignalEvent connection_id 0x2003 = INVALID_PORT_ID",
     ),
     (
         Hypercall(0, 0, 0x999, "0x999", 0x999, 1, 2, 2, "INVALID_HYPERCALL_CODE", ""),
