@@ -83,6 +83,10 @@ class Part:
     How much: `size` in bytes, or `count` of numbers or messages, or both; with neither (or a `count` of 1) to
     the end of the message, whose end its protocol's `size` field tells. A part of no bytes is not there.
 
+    With `when` it is there only if all those fields have those values, and with `unless` only if not all
+    have; a field that is not there has no value. A field within a part of messages is called `part.field`
+    (of the first message that has it).
+
     Of a `continued` part other messages bring what is not there.
 
     `number` names the field that tells the number of such messages whose own bytes do not; what answers a
@@ -96,6 +100,8 @@ class Part:
     count: Amount | None = None
     number: str = ""
     continued: bool = False
+    when: Mapping[str, int] = field(default_factory=dict)
+    unless: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +112,8 @@ class Form:
     the protocols of what lies in its fields of bytes, or in the `REST` after it, and `lengths` the fields
     that tell how many of such bytes count. `parts` follow the structure, or lie where fields tell.
 
-    Who speaks an older version leaves out fields at the end: a message of `least` bytes is whole. `words` are
-    this form's own, beside those of the protocol."""
+    Who speaks an older version leaves out fields at the end: a message of `least` bytes is whole. `words` and
+    `labels` are this form's own, beside those of the protocol."""
 
     name: str
     structure: type[Struct] | None = None
@@ -120,6 +126,7 @@ class Form:
     parts: tuple[Part, ...] = ()
     least: int | None = None
     words: Mapping[str, tuple[Bits, ...]] = field(default_factory=dict)
+    labels: Labels = field(default_factory=dict)
 
     @property
     def within(self) -> frozenset[str]:

@@ -132,7 +132,8 @@ class Layer:
         """The parts that there are."""
         if self._extents is None:
             self._extents = []  # what looks for a part that is laid out only later finds nothing
-            self._extents = list(self._lay_out()) if self._plan is not None else []
+            for one in self._lay_out() if self._plan is not None and self._plan.parts else ():
+                self._extents.append(one)
         return self._extents
 
     @property
@@ -147,6 +148,10 @@ class Layer:
         place = plan.places.get(name)
         if place is not None:
             return place.value(self._data) if place.offset + place.size <= size else None
+        head, _, path = name.partition(".")
+        if path:
+            within = (one for extent in self.extents if extent.part.name == head for one in extent.layers)
+            return next((value for one in within if (value := one.get(path)) is not None), None)
         if name in plan.parts or name in (REST, PADDING):
             return next((one.value for one in self.values if one.name == name), None)
         return self.number if name == plan.selector and self.message else None
@@ -177,6 +182,8 @@ class Layer:
         for part in plan.parts.values():
             start = position if part.at is None else self.amount(part.at)
             size, count = self.amount(part.size), self.amount(part.count)
+            if not self._is_there(part):
+                continue
             unknown = start is None or (part.size is not None and size is None)
             unknown = unknown or (part.count is not None and count is None)
             if unknown or start is None or size == 0 or count == 0:
@@ -187,6 +194,11 @@ class Layer:
             position = extent.end
             if extent.end > extent.start or extent.missing:
                 yield extent
+
+    def _is_there(self, part: Part) -> bool:
+        if any(self.get(name) != value for name, value in part.when.items()):
+            return False
+        return not part.unless or any(self.get(name) != value for name, value in part.unless.items())
 
     def _told_end(self, part: Part, start: int, size: int | None, count: int | None, stop: int) -> int:
         if size is not None:

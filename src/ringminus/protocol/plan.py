@@ -55,7 +55,8 @@ class Plan:
         self.end = 0
         self.order = "<"
         self.selector = protocol.selector
-        self.labels, self.shows, self.padded = protocol.labels, protocol.shows, protocol.padded
+        self.labels = protocol.labels if form is None else {**protocol.labels, **form.labels}
+        self.shows, self.padded = protocol.shows, protocol.padded
         self._words = protocol.words if form is None else {**protocol.words, **form.words}
         if protocol.header is not None and not (form is not None and form.whole):
             self._add(protocol, protocol.header, 0, "")
@@ -78,7 +79,7 @@ class Plan:
                 self._add(protocol, one.kind, offset, inside)
                 continue
             read = structure.reader(one)
-            labels, show = protocol.labels.get(one.name), protocol.shows.get(one.name)
+            labels, show = self.labels.get(one.name), protocol.shows.get(one.name)
             place = Place(name, offset, one.size, one.kind, read, labels, show, order=structure.order())
             self.places[name] = place
             for bits in self._words.get(one.name, ()):
