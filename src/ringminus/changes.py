@@ -47,6 +47,9 @@ class ChangeError(Exception):
 class GuestData(Protocol):
     """Guest memory that an event names, as one stretch of bytes."""
 
+    changed: bool
+    """Whether it was written to, for who has to know."""
+
     @property
     def size(self) -> int:
         """In bytes."""
@@ -89,13 +92,16 @@ class Changeable:
         """It may be changed from now on, or (None) no more."""
         self.verdict = verdict
 
-    def was(self, original: Event | None) -> None:
+    def was(self, original: Changeable | None) -> None:
         """It was another one before it was changed."""
         self.original = original
 
     def names(self, memory: GuestData | None) -> None:
         """That is the memory that it names."""
         self.memory = memory
+
+    def settle(self, memory: GuestData) -> None:
+        """The memory that it names was written to."""
 
     def drop(self) -> None:
         """Nobody gets it."""
@@ -228,9 +234,14 @@ class ChangePoints:
             if verdict.dropped or verdict.answer is not None:
                 break
         event.judged(None)
+        if event.memory is not None and event.memory.changed:
+            event.memory.changed = False
+            event.settle(event.memory)
+            mark(event, CHANGED)
         if before != first:
             event.was(_with(event, names, first))
-            mark(event, CHANGED)
+            if not event.changed:
+                mark(event, CHANGED)
         if verdict.answer is not None:
             mark(event, ANSWERED)
         elif verdict.dropped:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 from uuid import UUID
 
-from ringminus.changes import ANSWER, DELAY, DROP, DUPLICATE, Changeable, ChangeError, Kind
+from ringminus.changes import ANSWER, DELAY, DROP, DUPLICATE, Changeable, ChangeError, GuestData, Kind
 
 NO_INTERFACE = UUID(int=0)
 
@@ -267,6 +267,10 @@ class RingPacket(Event):
     channel: int = 0
     wants_completion: bool = False
     data: bytes = b""
+
+    def settle(self, memory: GuestData) -> None:
+        if self.data:
+            self.data = memory.read()
 
     def answer(self, payload: bytes = b"") -> None:
         """Complete it so, in place of who would have got it."""

@@ -42,6 +42,7 @@ class RangeData:
     """The guest memory of a packet's ranges, one after the other; see `changes.GuestData`."""
 
     def __init__(self, memory: GuestMemory, ranges: Sequence[GpaRange]) -> None:
+        self.changed = False
         self._memory = memory
         self._ranges = ranges
 
@@ -68,7 +69,7 @@ class RangeData:
 
     def write(self, data: bytes, offset: int = 0) -> None:
         """Change a part."""
-        position = 0
+        position, self.changed = 0, True
         for gpa, size in self._extents(offset, len(data)):
             self._memory.write(gpa, data[position : position + size])
             position += size

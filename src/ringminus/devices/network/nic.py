@@ -20,11 +20,11 @@ from ringminus.devices.network.oids import Statistics
 from ringminus.devices.network.receive import NOT_READY, QUEUE_FULL, TOO_SHORT, Receiver
 from ringminus.devices.network.sending import LINK_DOWN, Sender
 from ringminus.devices.network.transmit import MALFORMED, control_messages
+from ringminus.devices.network.watched import Watched
 from ringminus.devices.network.wire import Capability, ChannelType, MessageType
 from ringminus.errors import GuestError
 from ringminus.switch.frame import Frame
 from ringminus.switch.port import ADDRESS_SIZE, Port
-from ringminus.tap import NetworkFrame
 from ringminus.vmbus.device import INSTANCES, Channel, Device, Offerer, Packet, Services
 from ringminus.vmbus.wire import PacketType
 
@@ -59,7 +59,7 @@ class SyntheticNic(Device):
         control.on_address = self._address_changed
         control.on_filter = self._filter_changed
         control.statistics = self._statistics
-        self.sender = Sender(control, self._counters, self._channels, self._tell_sent)
+        self.sender = Sender(control, self._counters, self._channels)
         self.receiver = Receiver(control, self._counters, self._channels)
         self._ready = False
         self._spread = False  # whether the guest was told to use all of its channels
@@ -82,7 +82,8 @@ class SyntheticNic(Device):
 
     def attach(self, services: Services, bus: Offerer) -> None:
         super().attach(services, bus)
-        self.sender.tap = services.tap
+        watched = Watched(lambda: self.title, services.tap, services.clock)
+        self._watched = self.sender.watched = self.receiver.watched = watched
         self._resume = services.timers.timer(lambda _now: self.resumed())
 
     # ------------------------------------------------------------ channels
@@ -167,6 +168,8 @@ class SyntheticNic(Device):
         elif channel_type == _CONTROL and channel.index == 0:
             data = sender.read(channel.memory, section, size, packet.ranges)
             sender.complete(channel, packet.transaction_id)
+            if self.services.tap.device is not None:
+                data = self._watched.from_guest(data)
             self._control_messages(data)
         else:
             raise GuestError(f"SEND_RNDIS_PKT of channel type {channel_type} on channel {channel.index}")
@@ -212,8 +215,10 @@ class SyntheticNic(Device):
             unready = control.state is not _INITIALIZED or not control.packet_filter
             return self._counters.drop_received(NOT_READY if unready else FILTERED)
         if self.services.tap.frames is not None:
-            self._tell(frame, True)
-        self.receiver.deliver(frame)
+            return self._watched.frame(
+                frame, self.receiver.deliver, self._counters.drop_received, to_guest=True
+            )
+        return self.receiver.deliver(frame)
 
     def flush(self) -> None:
         """Frames are shown to the guest one by one."""
@@ -264,25 +269,7 @@ class SyntheticNic(Device):
             received_no_buffer=no_buffer,
         )
 
-    # ------------------------------------------------------------ observation and state
-
-    def _tell_sent(self, frame: Frame) -> None:
-        self._tell(frame, False)
-
-    def _tell(self, frame: Frame, to_guest: bool) -> None:
-        if self.services.tap.frames is not None:
-            self.services.tap.frames(
-                NetworkFrame(
-                    self.services.clock.reference_time(),
-                    0,
-                    self.title,
-                    to_guest,
-                    frame.data,
-                    frame.tci,
-                    frame.checksum.name,
-                    frame.segment_size,
-                )
-            )
+    # ------------------------------------------------------------ state
 
     def save(self) -> dict[str, Any]:
         """State as plain data. The port's side is not part of it."""

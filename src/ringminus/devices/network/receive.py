@@ -28,6 +28,7 @@ from ringminus.devices.network.rndis_wire import (
     packet_id_word,
     vlan_word,
 )
+from ringminus.devices.network.watched import Watched
 from ringminus.devices.network.wire import ChannelType, MessageType, Status
 from ringminus.errors import GuestError
 from ringminus.memory import MIB
@@ -84,6 +85,7 @@ class Receiver:
     ) -> None:
         self.buffer: ReceiveBuffer | None = None
         self.queued_bytes = 0
+        self.watched: Watched | None = None
         self._control = control
         self._counters = counters
         self._channels = channels
@@ -289,6 +291,10 @@ class Receiver:
         channel = self._channels.get(index)
         if channel is None:
             index, channel = 0, self._channels[0]
+        if self.watched is not None and self.watched.tap.device is not None:
+            message = self.watched.to_guest(message, buffer.piece_size)
+            if not message:
+                return
         number, free, step = self._next_id, buffer.free, buffer.piece_size
         self._next_id += 1
         slots, ranges = [], []

@@ -8,7 +8,7 @@ bounded by what a channel may owe.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ringminus.devices.network import wire
@@ -16,12 +16,12 @@ from ringminus.devices.network.buffers import SendBuffer
 from ringminus.devices.network.control import RndisControl, State
 from ringminus.devices.network.counters import AdapterCounters
 from ringminus.devices.network.transmit import frames
+from ringminus.devices.network.watched import Watched
 from ringminus.devices.network.wire import MessageType, Status
 from ringminus.errors import GuestError
 from ringminus.memory import KIB, GuestMemory
 from ringminus.switch.frame import Frame
 from ringminus.switch.port import Port
-from ringminus.tap import Tap
 from ringminus.vmbus.device import Channel
 from ringminus.vmbus.gpa import GpaRange
 
@@ -42,20 +42,18 @@ class Sending(NamedTuple):
 
 
 class Sender:
-    """`buffer` is the guest's while it has one, `channels` are those that are open, by index. `tell` is
-    called with each frame that goes out while somebody listens to the `tap`."""
+    """`buffer` is the guest's while it has one, `channels` are those that are open, by index. The adapter
+    gives `watched` when it has one."""
 
     def __init__(
         self,
         control: RndisControl,
         counters: AdapterCounters,
         channels: Mapping[int, Channel],
-        tell: Callable[[Frame], None],
     ) -> None:
         self.port: Port | None = None
         self.link = False
-        self.tap = Tap()
-        self._tell = tell
+        self.watched: Watched | None = None
         self.buffer: SendBuffer | None = None
         self._control = control
         self._counters = counters
@@ -127,21 +125,39 @@ class Sender:
 
     def _send_frames(self, data: bytes) -> bool:
         """Tells whether the packet is to be completed later."""
-        port, counters, watched = self.port, self._counters, self.tap.frames is not None
+        port, counters, watched = self.port, self._counters, self.watched
+        if watched is not None:
+            if watched.tap.device is not None:
+                data = watched.from_guest(data)
+            if watched.tap.frames is None:
+                watched = None
         found = frames(data, self._largest, counters)
         if not self.link or port is None or self._control.state is not _INITIALIZED:
             if found:
                 counters.drop_sent(self._why_not(), len(found))
             return False
+        if watched is not None:
+            for frame in found:
+                watched.frame(frame, self._send_one, counters.drop_sent, to_guest=False)
+            return self._held
         for frame in found:
             counters.sent_frames += 1
             counters.sent_bytes += len(frame.data)
-            if watched:
-                self._tell(frame)
             if not port.send(frame):
                 self._held = True
         self._unflushed = True
         return self._held
+
+    def _send_one(self, frame: Frame) -> None:
+        """A frame that was watched, and perhaps held back until now."""
+        if not self.link or self.port is None or self._control.state is not _INITIALIZED:
+            return self._counters.drop_sent(self._why_not())
+        self._counters.sent_frames += 1
+        self._counters.sent_bytes += len(frame.data)
+        if not self.port.send(frame):
+            self._held = True
+        self._unflushed = True
+        return None
 
     def _why_not(self) -> str:
         if self._control.state is not _INITIALIZED:
