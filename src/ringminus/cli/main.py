@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import sys
 from typing import NoReturn
@@ -11,6 +10,7 @@ from typing import NoReturn
 import click
 
 from ringminus import __version__
+from ringminus.cli.lazy import LazyGroup
 from ringminus.errors import ConfigError, RingminusError
 
 EXIT_HOST = 1
@@ -24,6 +24,7 @@ COMMANDS = {
     "guest": "ringminus.cli.guest:guest",
     "disk": "ringminus.cli.disk:disk",
     "switch": "ringminus.cli.switch:switch",
+    "lens": "ringminus.cli.lens:lens",
 }
 
 EPILOG = """\b
@@ -39,21 +40,12 @@ Completion of commands, options and files in the shell:
   fish:  _RINGMINUS_COMPLETE=fish_source ringminus | source"""
 
 
-class LazyGroup(click.Group):
-    """A group whose commands are named in `COMMANDS`."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, name = COMMANDS[cmd_name].split(":")
-        command: click.Command = getattr(importlib.import_module(module), name)
-        return command
-
-
-@click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    lazy=COMMANDS,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="ringminus")
 def cli() -> None:
     """A Hyper-V-compatible hypervisor in Python.

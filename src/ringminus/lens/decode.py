@@ -37,6 +37,7 @@ class Decoder:
     def __init__(self) -> None:
         self.channels = Channels()
         self._requests: dict[int, RingPacket] = {}
+        self._latest = 0
         self._noted: Event | None = None
         self._request: RingPacket | None = None
         self._carried: Layer | None = None
@@ -51,7 +52,10 @@ class Decoder:
         kind = type(event)
         if kind is RingPacket:
             self._note_packet(event)  # type: ignore[arg-type]
-        elif kind is ChannelState or kind is BusMessage:
+        elif (kind is ChannelState or kind is BusMessage) and (
+            not event.sequence or event.sequence >= self._latest
+        ):
+            self._latest = max(self._latest, event.sequence)
             self.channels.see(event, self.carried(event))
 
     def _note_packet(self, event: RingPacket) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from enum import IntFlag
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -37,7 +38,7 @@ from ringminus.tap import (
 if TYPE_CHECKING:
     from rich.text import Text
 
-FIELDS_SHOWN = 8
+FIELDS_SHOWN, FIELDS_OUTSIDE = 8, 2
 BYTES_SHOWN = 16
 LONGEST_VALUE = 64
 LARGEST_DECIMAL = 0xFFFF
@@ -144,15 +145,16 @@ def messages(layers: list[Layer]) -> list[Part]:
 
 
 def _fields(layer: Layer) -> list[Part]:
-    """Those that say something."""
-    inside = {one.offset for one in layer.inner}
+    """Those that say something; of what has a message in it only those whose values have names."""
+    wraps = bool(layer.inner)
     found: list[Part] = []
     shown = 0
     for one in layer.values:
-        if (one.offset in inside and isinstance(one.value, bytes)) or not _tells(layer, one):
+        if not _tells(layer, one) or (wraps and not _is_named(layer, one)):
             continue
-        if shown == FIELDS_SHOWN:
-            found.append(Part(" …"))
+        if shown == (FIELDS_OUTSIDE if wraps else FIELDS_SHOWN):
+            if not wraps:
+                found.append(Part(" …"))
             break
         shown += 1
         name = one.name.rpartition(".")[2]
@@ -180,6 +182,13 @@ def _tells(layer: Layer, one: Value) -> bool:
         selector = protocol.selector if protocol is not None else ""
         return one.value != 0 and one.name.rpartition(".")[2] != selector
     return any(one.value) if isinstance(one.value, bytes | tuple) else bool(one.value)
+
+
+def _is_named(layer: Layer, one: Value) -> bool:
+    """Whether it has one value of those that have names, and is no set of flags."""
+    protocol = PROTOCOLS.get(layer.protocol)
+    labels = protocol.labels.get(one.name.rpartition(".")[2]) if protocol is not None else None
+    return bool(one.label) and labels is not None and not issubclass(labels, IntFlag)
 
 
 def value_text(value: object) -> str:

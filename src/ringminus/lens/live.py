@@ -95,6 +95,10 @@ class LiveSource:
         """Events that the guest did not keep for us, as we were too slow, or that we do not know."""
         return self._lost
 
+    def pending(self) -> bool:
+        """Whether the next event is here already."""
+        return bool(self._events)
+
     def watch(self, points: Iterable[str]) -> None:
         """Ask for the events of these points from now on, and for no others."""
         self._send(Watch(sorted(points)))

@@ -61,8 +61,7 @@ LINES: list[tuple[Event, str]] = [
     (MsrAccess(0, 0, 0x10, "TSC", False, 0, True), "← msr rdmsr TSC #GP"),
     (
         Hypercall(0, 0, 0x5C, "HvCallPostMessage", 0x5C, 1, 2, 0, "SUCCESS", "", POSTED.pack()),
-        "→ hypercall HvCallPostMessage connection_id 0x1, message_type VMBUS"
-        " | vmbus CLOSE_CHANNEL child_relid 5 = SUCCESS",
+        "→ hypercall HvCallPostMessage message_type VMBUS | vmbus CLOSE_CHANNEL child_relid 5 = SUCCESS",
     ),
     (
         Hypercall(0, 0, 0x5D, "HvCallSignalEvent", 0x1005D, 0x2003, 0, 0, "INVALID_PORT_ID", "", SIGNAL),
@@ -99,9 +98,8 @@ LINES: list[tuple[Event, str]] = [
     (GpadlChange(0, 0, 3, "NIC", 0x21, False, 1), "NIC GPADL taken back 0x21, 1 pages, relid 3"),
     (
         RingPacket(0, 0, 3, "SCSI 0", False, 9, 0x42, SCSI, (512,), INTERFACE),
-        "→ SCSI 0 vstor EXECUTE_SRB length 52, "
-        "sense_info_length 20, data_in OUT, data_transfer_length 512"
-        " | scsi WRITE_10 lba 8192, transfer_length 1, 512 bytes of memory #42",
+        "→ SCSI 0 vstor EXECUTE_SRB data_in OUT | scsi WRITE_10 lba 8192, transfer_length 1, "
+        "512 bytes of memory #42",
     ),
     (RingPacket(0, 0, 3, "Echo", True, 11, 42, b"\xaa", ()), "← Echo COMPLETION aa #2a"),
     (

@@ -1,0 +1,34 @@
+"""`ringminus lens`: the boundary between a guest and its host, made visible."""
+
+from __future__ import annotations
+
+import click
+
+from ringminus.cli.lazy import LazyGroup
+
+COMMANDS = {
+    "fields": "ringminus.cli.lens_list:fields",
+    "list": "ringminus.cli.lens_list:list_",
+    "show": "ringminus.cli.lens_show:show",
+    "stats": "ringminus.cli.lens_stats:stats",
+    "tree": "ringminus.cli.lens_show:tree",
+    "watch": "ringminus.cli.lens_show:watch",
+}
+
+
+@click.group(name="lens", cls=LazyGroup, lazy=COMMANDS)
+def lens() -> None:
+    """Look at what a guest and its host say to each other.
+
+    Guests that run are watched by name (ringminus run --name NAME); what was recorded with ringminus run
+    --capture FILE is read again. Only your own guests can be watched.
+
+    \b
+    Examples:
+      ringminus lens list                                   guests that run
+      ringminus lens watch root 'scsi.op == write_10'       as it happens
+      ringminus lens show boot.pcapng 'bus or hypercall'    from a file
+      ringminus lens tree root scsi                         the way of each disk request, with times
+      ringminus lens stats root                             what it costs
+      ringminus lens fields scsi                            what filters can name
+    """
