@@ -3,45 +3,72 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import copy
 import sys
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from ringminus.cli.devices import load_devices
 from ringminus.cli.progress import progress
+from ringminus.cli.run import MORE_DEVICES
+from ringminus.cli.run import run as run_command
 from ringminus.errors import ConfigError
 from ringminus.machine.config import parse_disk
 
 if TYPE_CHECKING:
-    from ringminus.machine.replay.compare import Difference
-    from ringminus.machine.replay.guest import Result
-    from ringminus.machine.replay.recording import Recording
+    from ringminus.machine.replay.recording import RecordedDevice, Recording
+    from ringminus.machine.replay.result import Result
+    from ringminus.vmbus.device import Device
 
 DIFFERENT = 1
-MARKS = {"changed": "~", "missing": "-", "extra": "+", "failed": "!"}
-MEANINGS = {
-    "changed": "is not as it was recorded",
-    "missing": "did not come",
-    "extra": "was not recorded",
-    "failed": "",
-}
+ABOUT_GUEST = "Options of ringminus run, for the guest of --side host"
 EPILOG = """\b
 Exit status:
   0    all messages were as they were recorded
   1    some were not, or something on this host is missing
   2    the request was wrong
+  With --side host, that of ringminus run if the guest did not power off.
 
 \b
 Examples:
   ringminus run -k demo/vmlinuz -i demo/initrd.img --disk root.vhdx,ro --capture boot.pcapng,data
   ringminus replay boot.pcapng --side guest
-  ringminus replay boot.pcapng --side guest --channel SCSI --disk root.vhdx"""
+  ringminus replay boot.pcapng --side guest --channel SCSI --disk root.vhdx
+  ringminus replay boot.pcapng --side host --channel SCSI -k demo/vmlinuz -i demo/initrd.img"""
 
 
-@click.command(epilog=EPILOG)
+class ReplayCommand(click.Command):
+    """It has the options of `ringminus run`, too, which its help names after its own."""
+
+    own = ("file", "side", "channel", "disks", "as_json", "devices", "help")
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        names = {one.name for one in self.params}
+        for parameter in run_command.params:
+            if parameter.name not in names:
+                taken = copy.copy(parameter)
+                taken.required = False
+                self.params.append(taken)
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return ["[OPTIONS] FILE"]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        found: dict[bool, list[tuple[str, str]]] = {True: [], False: []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None and parameter.name != "file":
+                found[parameter.name in self.own].append(record)
+        for is_own, title in ((True, "Options"), (False, ABOUT_GUEST)):
+            with formatter.section(title):
+                formatter.write_dl(found[is_own])
+
+
+@click.command(cls=ReplayCommand, epilog=EPILOG)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--side", type=click.Choice(["guest", "host"]), required=True, help="Whose part is played.")
 @click.option("--channel", metavar="NAME|RELID", help="Which channel, if several were recorded.")
@@ -50,83 +77,102 @@ Examples:
     "disks",
     multiple=True,
     metavar="FILE[,OPTION...]",
-    help="A disk of the recorded storage channel, as of ringminus run; nothing is written to it. "
-    "Without one it is made from what the recording tells.",
+    help="With --side guest, a disk of the recorded storage channel: nothing is written to it. Without one "
+    "it is made from what the recording tells. With --side host, one more of the guest, as of ringminus run.",
+)
+@click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    metavar="MODULE:CLASS",
+    help="With --side guest, the device to play to; with --side host, one more of the guest.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The result as JSON.")
-def replay(file: Path, side: str, channel: str | None, disks: tuple[str, ...], as_json: bool) -> None:
+def replay(
+    file: Path,
+    side: str,
+    channel: str | None,
+    disks: tuple[str, ...],
+    devices: tuple[str, ...],
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Play one side of a recorded channel again, and compare.
 
-    FILE is a capture of ringminus run --capture. With --side guest the recorded guest's packets are sent to
-    our own device, without a guest, and what the device answers is compared with what was recorded.
+    FILE is a capture of ringminus run. With --side guest the recorded guest's packets are sent to our own
+    device, without a guest, and what the device answers is compared with what was recorded. With --side host
+    a guest is booted that finds the recorded device, which answers as the recorded one did.
     """
     import ringminus.cli.protocols  # noqa: F401
 
+    _check(side, options)
     recording = _read(file)
     recorded = recording.device(channel)
-    from ringminus.machine.replay.devices import make
-    from ringminus.machine.replay.guest import GuestReplay
-
-    made = make(recorded, [parse_disk(disk) for disk in disks])
-    with contextlib.ExitStack() as stack:
-        for disk in made.disks:
-            stack.callback(disk.close)
-        player = GuestReplay(recorded, made.device, recording.version)
-        stack.callback(player.close)
-        with progress(f"replaying {recorded.title}") as told:
-            result = player.run(told)
-    if as_json:
-        click.echo(_json(recorded.title, recorded.relid, side, result))
+    if side == "guest":
+        result, status = _play_guest(recording, recorded, disks, load_devices(devices)), 0
     else:
-        _show(f"{recorded.title}, relid {recorded.relid}", result)
-    sys.exit(0 if result.same else DIFFERENT)
+        result, status = _play_host(recorded, {**options, "disks": disks, "devices": devices})
+    from ringminus.cli.replay_view import as_text, show
+
+    err = side == "host" and options["console"] != "none"
+    if as_json:
+        click.echo(as_text(recorded.title, recorded.relid, side, result), err=err)
+    else:
+        show(f"{recorded.title}, relid {recorded.relid}", side, result, err=err)
+    sys.exit(status or (0 if result.same else DIFFERENT))
+
+
+def _check(side: str, options: dict[str, Any]) -> None:
+    context = click.get_current_context()
+    if side == "host" and options["kernel"] is None:
+        raise ConfigError("--side host needs a guest: name its kernel with --kernel, as of ringminus run")
+    if side == "guest":
+        for parameter in context.command.params:
+            name = parameter.name or ""
+            given = name in options and context.get_parameter_source(name)
+            if given is click.core.ParameterSource.COMMANDLINE:
+                raise ConfigError(f"--side guest boots no guest: leave out {parameter.opts[0]}")
 
 
 def _read(file: Path) -> Recording:
     from ringminus.lens.capture.reader import open_capture
     from ringminus.machine.replay.recording import Recording
 
-    if not file.exists():
-        raise ConfigError(f"{file} is not there: record one with ringminus run --capture {file}")
     with open_capture(file) as source:
         return Recording(source)
 
 
-def _json(title: str, relid: int, side: str, result: Result) -> str:
-    return json.dumps(
-        {
-            "channel": title,
-            "relid": relid,
-            "side": side,
-            "same": result.same,
-            "sent": result.sent,
-            "compared": result.compared,
-            "differences": [asdict(one) for one in result.differences],
-            "notes": result.notes,
-        }
-    )
+def _play_guest(
+    recording: Recording,
+    recorded: RecordedDevice,
+    disks: tuple[str, ...],
+    factories: tuple[Callable[[], Device], ...],
+) -> Result:
+    from ringminus.machine.replay.devices import make
+    from ringminus.machine.replay.guest import GuestReplay
+
+    made = make(recorded, [parse_disk(disk) for disk in disks], factories)
+    with contextlib.ExitStack() as stack:
+        for disk in made.disks:
+            stack.callback(disk.close)
+        player = GuestReplay(recorded, made.device, recording.version)
+        stack.callback(player.close)
+        with progress(f"replaying {recorded.title}") as told:
+            return player.run(told)
 
 
-def _show(title: str, result: Result) -> None:
-    for one in result.differences:
-        _show_difference(one)
-    differ = len(result.differences)
-    words = f"{differ} differ{'s' * (differ == 1)}" if differ else "all the same"
-    click.echo(f"{title}: {result.sent} packets sent, {result.compared} answers compared, {words}")
-    for note in result.notes:
-        click.echo(f"note: {note}", err=True)
+def _play_host(recorded: RecordedDevice, options: dict[str, Any]) -> tuple[Result, int]:
+    """Run a guest with the recorded device; gives the exit status of its run as well."""
+    from ringminus.machine.replay.devices import host_of
+    from ringminus.machine.replay.result import Result
 
-
-def _show_difference(one: Difference) -> None:
-    color = {"+": "green", "-": "red"}
-    mark = MARKS[one.what]
-    number = f"#{one.sequence} " if one.sequence else ""
-    click.secho(f"{mark} {number}{one.message} {MEANINGS[one.what]}".rstrip(), bold=True)
-    if one.answers:
-        click.echo(f"  it answers {one.answers}")
-    if one.note:
-        click.echo(f"  {one.note}")
-    for change in one.changes:
-        for sign, text in (("-", change.recorded), ("+", change.replayed)):
-            if text is not None:
-                click.secho(f"  {sign} {change.field}: {text}", fg=color[sign])
+    result = Result()
+    context = click.get_current_context()
+    context.meta[MORE_DEVICES] = (lambda: host_of(recorded, result),)
+    status = 0
+    try:
+        # a guest that restarts would find the disk as it was recorded, and not what it has written
+        context.invoke(run_command, **{**options, "no_reboot": True})
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else 1
+    return result, status

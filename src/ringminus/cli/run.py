@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ringminus.machine.nics import NicConfig
 
 FILE = click.Path(path_type=Path)
+MORE_DEVICES = "ringminus.more_devices"
+"""In the meta of click's context: what makes devices that another command puts into the guest."""
 POINTS = (*(event.POINT for event in EVENTS), "all")
 EPILOG = """\b
 Exit status:
@@ -201,7 +203,7 @@ def run(
         parse_memory(memory),
         (*map(parse_disk, disks), *(parse_disk(dvd, dvd=True) for dvd in dvds)),
         _nics(nics),
-        _devices(devices),
+        (*_devices(devices), *click.get_current_context().meta.get(MORE_DEVICES, ())),
     )
     tap = Tap()
     with contextlib.ExitStack() as stack:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
 from ringminus.errors import ConfigError
 from ringminus.machine.config import DiskConfig
+from ringminus.machine.replay.host import HostReplay, host_class
 from ringminus.machine.replay.recording import RecordedDevice
+from ringminus.machine.replay.result import Result
 from ringminus.vmbus.device import Device
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 SCSI = UUID("ba6163d9-04a1-4d29-b605-72e2ffb1dc7f")
 IDE = UUID("32412632-86cb-44a2-9b5c-50d1417354f5")
+NETWORK = UUID("f8615163-df3e-46c5-913f-f2d2f965ed0e")
+STORAGE = (SCSI, IDE)
 
 
 class Made(NamedTuple):
@@ -25,13 +29,44 @@ class Made(NamedTuple):
     disks: list[Disk]
 
 
-def make(recorded: RecordedDevice, disks: Sequence[DiskConfig] = ()) -> Made:
-    """Our device as the recorded one; raises `ConfigError` for one that we do not have."""
-    if recorded.interface in (SCSI, IDE):
+def make(
+    recorded: RecordedDevice,
+    disks: Sequence[DiskConfig] = (),
+    factories: Sequence[Callable[[], Device]] = (),
+) -> Made:
+    """Our device as the recorded one, or what one of `factories` makes, if it is of that class; raises
+    `ConfigError` for one that we do not have."""
+    for factory in factories:
+        device = factory()
+        if device.interface == recorded.interface:
+            return Made(device, [])
+        device.close()
+    if factories:
+        raise ConfigError(f"{recorded.title} is of class {recorded.interface}: no --device is of that class")
+    if recorded.interface in STORAGE:
         from ringminus.machine.replay.storage import build
 
         return Made(*build(recorded, disks))
-    raise ConfigError(
-        f"{recorded.title} cannot be replayed: ringminus replays storage channels (SCSI and IDE); "
-        "name another one with --channel"
+    raise ConfigError(_refusal(recorded))
+
+
+def host_of(recorded: RecordedDevice, result: Result) -> HostReplay:
+    """A device that plays the recorded host; raises `ConfigError` for one that cannot be played."""
+    if recorded.interface == NETWORK:
+        raise ConfigError(_refusal(recorded))
+    inner = None
+    if recorded.interface in STORAGE:
+        inner = make(recorded).device
+    return host_class(recorded, None if inner is None else type(inner))(recorded, inner, result)
+
+
+def _refusal(recorded: RecordedDevice) -> str:
+    if recorded.interface == NETWORK:
+        return (
+            f"{recorded.title} is a network adapter, whose messages lie in buffers that no recording holds: "
+            "it cannot be replayed; name another channel with --channel"
+        )
+    return (
+        f"ringminus has no device of class {recorded.interface} to play {recorded.title} to: "
+        "name yours with --device MODULE:CLASS, or another channel with --channel"
     )

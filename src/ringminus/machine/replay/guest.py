@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ringminus.changes import ANSWERED, DROPPED, INJECTED
 from ringminus.errors import GuestError, HostError
 from ringminus.machine.replay.compare import Change, Difference, changes, data_changes, name_of
 from ringminus.machine.replay.driver import Exhausted, GuestChannel, GuestSide
 from ringminus.machine.replay.recording import LARGEST_RING, RecordedDevice
+from ringminus.machine.replay.result import Result
 from ringminus.machine.services import DeviceServices, HostThreads
 from ringminus.memory import PAGE_SIZE
 from ringminus.tap import ChannelState, Event, GpadlChange, RingPacket, Violation
@@ -36,21 +37,6 @@ NEVER_ARRIVED = {DROPPED, ANSWERED}
 PATIENCE = 60 * 10_000_000
 """How long an answer may take in the guest's time, when the recording has it at once (100 ns)."""
 Progress = Callable[[float], None]
-
-
-@dataclass(slots=True)
-class Result:
-    """How a replay went. `sent` counts the guest's packets, `compared` the messages to the guest; `notes` are
-    what a person has to know of what was not compared."""
-
-    sent: int = 0
-    compared: int = 0
-    differences: list[Difference] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def same(self) -> bool:
-        return not self.differences
 
 
 @dataclass(slots=True)
