@@ -25,6 +25,7 @@ COMMANDS = {
     "disk": "ringminus.cli.disk:disk",
     "switch": "ringminus.cli.switch:switch",
     "lens": "ringminus.cli.lens:lens",
+    "replay": "ringminus.cli.replay:replay",
 }
 
 EPILOG = """\b

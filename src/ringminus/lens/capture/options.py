@@ -1,4 +1,4 @@
-"""What a person says after --capture: FILE[,size=100M][,files=5][,points=exits+msrs][,filter=…]."""
+"""What a person says after --capture: FILE[,size=100M][,files=5][,points=exits+msrs][,data][,filter=…]."""
 
 from __future__ import annotations
 
@@ -15,19 +15,22 @@ _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 LEAST_SIZE = 64 << 10
 MOST_FILES = 99_999
 _OPTION = re.compile(r",(size|files|points|filter)=")
-KNOWN = "size=, files=, points=, filter="
+_DATA = re.compile(r",data(?=,|$)")
+KNOWN = "size=, files=, points=, data, filter="
 
 
 @dataclass(frozen=True, slots=True)
 class CaptureOptions:
     """`size` is a file's at most, in bytes, `files` how many are kept; `events` are the types of events that
-    are captured, those that satisfy `wanted`."""
+    are captured, those that satisfy `wanted`. With `data` ring packets have what the guest's memory held that
+    they name, which is what a replay needs."""
 
     path: str
     size: int = UNBOUNDED
     files: int = 1
     events: tuple[type[Event], ...] = EVENTS
     wanted: Filter | None = None
+    data: bool = False
 
     @property
     def is_standard_output(self) -> bool:
@@ -37,6 +40,7 @@ class CaptureOptions:
     def start(self, tap: Tap, partition: str = "") -> CaptureWriter:
         """Begin to capture what passes the tap; raises `ConfigError` and `HostError`."""
         output = open_output(self.path, self.size, self.files)
+        tap.keeps_data = tap.keeps_data or self.data
         return CaptureWriter(tap, output, self.events, self.wanted, partition)
 
 
@@ -44,6 +48,7 @@ def parse_capture(text: str) -> CaptureOptions:
     """Of the text after --capture. A filter may have commas, and so is the last; points are separated by `+`.
     Raises `ConfigError`."""
     before, _, filter_text = text.partition(",filter=")
+    before, data = _DATA.subn("", before)
     path, *pieces = _OPTION.split(before)
     if not path:
         raise ConfigError("--capture names no file: say --capture demo.pcapng")
@@ -62,7 +67,7 @@ def parse_capture(text: str) -> CaptureOptions:
     if filter_text.strip():
         wanted = compile_filter(filter_text)
         events = tuple(one for one in events if one.POINT in wanted.points)
-    return CaptureOptions(path, size, files, events, wanted)
+    return CaptureOptions(path, size, files, events, wanted, bool(data))
 
 
 def _size(text: str) -> int:
