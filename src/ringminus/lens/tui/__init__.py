@@ -1,0 +1,1 @@
+"""The lens in a terminal: `ringminus lens tui`. It needs Textual, and nothing else imports it."""

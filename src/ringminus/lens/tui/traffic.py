@@ -1,0 +1,131 @@
+"""What passes, counted as it comes: exits by reason, and packets by channel, over the partition's time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from ringminus.clock import REFERENCE_HZ
+from ringminus.tap import ChannelState, Event, RingPacket, VmExit
+
+NARROWEST = REFERENCE_HZ // 10
+MOST_SLOTS = 4096
+K = TypeVar("K", bound=Hashable)
+
+
+class Series(Generic[K]):
+    """Amounts by key in slots of time. Slots become wider when there are too many."""
+
+    def __init__(self) -> None:
+        self.width = NARROWEST
+        self._slots: dict[int, Counter[K]] = {}
+        self.first = self.last = 0
+
+    def add(self, time: int, key: K, amount: int) -> None:
+        """At `time` (100 ns)."""
+        slot = self._slots.get(time // self.width)
+        if slot is None:
+            if not self._slots:
+                self.first = self.last = time
+            slot = self._slots[time // self.width] = Counter()
+            if len(self._slots) > MOST_SLOTS:
+                self._widen()
+        slot[key] += amount
+        self.first, self.last = min(self.first, time), max(self.last, time)
+
+    def _widen(self) -> None:
+        while len(self._slots) > MOST_SLOTS // 2:
+            wider: dict[int, Counter[K]] = {}
+            for number, counts in self._slots.items():
+                wider.setdefault(number // 2, Counter()).update(counts)
+            self._slots, self.width = wider, self.width * 2
+
+    def shape(self, columns: int, span: int = 0) -> Shape[K]:
+        """Rates in at most `columns` columns, the newest last: of `span`, or since the beginning."""
+        slots, width = dict(self._slots), self.width
+        if not slots:
+            return Shape(columns, REFERENCE_HZ, 0)
+        last = self.last // width
+        first = max(last - span // width + 1, self.first // width) if span else self.first // width
+        merged = max(-(-(last - first + 1) // columns), 1)
+        used = (last - first) // merged + 1
+        found: Shape[K] = Shape(used, merged * width, first * width)
+        for number, counts in slots.items():
+            if first <= number <= last:
+                column = (number - first) // merged
+                for key, amount in list(counts.items()):
+                    found.add(key, column, amount)
+        return found
+
+
+class Shape(Generic[K]):
+    """Amounts in columns, each `width` (100 ns) wide, the first from `start` on."""
+
+    def __init__(self, columns: int, width: int, start: int) -> None:
+        self.columns, self.width, self.start = columns, width, start
+        self._amounts: dict[K, list[int]] = {}
+
+    def add(self, key: K, column: int, amount: int) -> None:
+        """In a column."""
+        self._amounts.setdefault(key, [0] * self.columns)[column] += amount
+
+    def rates(self, key: K) -> list[float]:
+        """Per second, in each column."""
+        return [one * REFERENCE_HZ / self.width for one in self._amounts.get(key, [0] * self.columns)]
+
+
+@dataclass(slots=True)
+class Passed:
+    """What has passed on a channel, to the host and to the guest."""
+
+    device: str
+    channel: int
+    relid: int
+    packets: list[int] = field(default_factory=lambda: [0, 0])
+    octets: list[int] = field(default_factory=lambda: [0, 0])
+    open: bool = True
+    rings: tuple[int, int] = (0, 0)
+
+
+class Traffic:
+    """Counts. One thread adds, another may look."""
+
+    def __init__(self) -> None:
+        self.exits: dict[str, list[int]] = {}
+        self.exit_rates: Series[str] = Series()
+        self.channels: dict[tuple[int, str], Passed] = {}
+        self.packet_rates: Series[tuple[int, str]] = Series()
+
+    def see(self, event: Event) -> None:
+        """Count it."""
+        kind = type(event)
+        if kind is VmExit:
+            self._exit(event)  # type: ignore[arg-type]
+        elif kind is RingPacket:
+            self._packet(event)  # type: ignore[arg-type]
+        elif kind is ChannelState:
+            self._state(event)  # type: ignore[arg-type]
+
+    def _exit(self, event: VmExit) -> None:
+        row = self.exits.setdefault(event.reason, [0, 0])
+        row[0] += 1
+        row[1] += event.ns
+        self.exit_rates.add(event.time, event.reason, 1)
+
+    def _packet(self, event: RingPacket) -> None:
+        key = event.relid, event.device
+        row = self.channels.get(key)
+        if row is None:
+            row = self.channels[key] = Passed(event.device, event.channel, event.relid)
+        row.packets[event.to_guest] += 1
+        row.octets[event.to_guest] += len(event.payload) + sum(event.ranges)
+        self.packet_rates.add(event.time, key, 1)
+
+    def _state(self, event: ChannelState) -> None:
+        key = event.relid, event.device
+        row = self.channels.get(key)
+        if row is None:
+            row = self.channels[key] = Passed(event.device, event.channel, event.relid)
+        row.open, row.rings = event.open, (event.ring_in, event.ring_out)
