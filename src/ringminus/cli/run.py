@@ -19,6 +19,7 @@ from ringminus.vmbus.device import Device
 
 if TYPE_CHECKING:
     from ringminus.cli.session import Wishes
+    from ringminus.lens.capture.options import CaptureOptions
     from ringminus.machine.gdb.address import GdbAddress
     from ringminus.machine.nics import NicConfig
 
@@ -43,7 +44,8 @@ Examples:
   ringminus run -k demo/vmlinuz -i demo/initrd.img --disk root.vhdx -a "quiet root=/dev/sda"
   ringminus run -k demo/vmlinuz -i demo/initrd.img --nic nat,forward=tcp:2222:22
   ringminus run -k vmlinux -i initrd.img -a quiet --timeout 60 --stats </dev/null
-  ringminus run -k vmlinux -i initrd.img --log msrs,hypercalls --log-file log.txt"""
+  ringminus run -k vmlinux -i initrd.img --log msrs,hypercalls --log-file log.txt
+  ringminus run -k vmlinux -i initrd.img --disk root.vhdx --capture boot.pcapng"""
 
 
 def _complete_points(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[str]:
@@ -73,6 +75,22 @@ def _gdb(text: str | None, wait: bool) -> GdbAddress | None:
     from ringminus.machine.gdb.address import parse_gdb
 
     return parse_gdb(text)
+
+
+def _captures(texts: tuple[str, ...], console: str) -> tuple[CaptureOptions, ...]:
+    if not texts:
+        return ()
+    import ringminus.cli.protocols  # noqa: F401
+    from ringminus.lens.capture.options import parse_capture
+
+    found = tuple(map(parse_capture, texts))
+    if console != "none" and any(one.is_standard_output for one in found):
+        raise ConfigError(
+            "--capture - and the guest's console cannot share standard output: add --console none"
+        )
+    if len({one.path for one in found}) < len(found):
+        raise ConfigError("--capture twice with the same file: name another")
+    return found
 
 
 def _devices(texts: tuple[str, ...]) -> tuple[Callable[[], Device], ...]:
@@ -144,6 +162,16 @@ def _devices(texts: tuple[str, ...]) -> tuple[Callable[[], Device], ...]:
     metavar="NAME",
     help="How ringminus lens finds the guest.  [default: its disk's or its kernel's name]",
 )
+@click.option(
+    "--capture",
+    "captures",
+    multiple=True,
+    metavar="FILE[,OPTION...]",
+    shell_complete=_complete_files,
+    help="Write what passes between guest and host to a pcapng file; Wireshark reads it by ringminus lens "
+    "wireshark install; a named pipe, or - for standard output. Options: size=100M, files=5 (then the "
+    "latest files are kept), points=exits+packets, filter=FILTER (the last).",
+)
 @click.option("--no-reboot", is_flag=True, help="End where the guest restarts.")
 @click.option("--stats", is_flag=True, help="At the end, tell what left the guest, how often, at what cost.")
 @click.option(
@@ -173,6 +201,7 @@ def run(
     gdb: str | None,
     gdb_wait: bool,
     name: str | None,
+    captures: tuple[str, ...],
     no_reboot: bool,
     stats: bool,
     as_json: bool,
@@ -211,7 +240,8 @@ def run(
             _start_log(stack, tap, log, log_file)
         from ringminus.cli.session import Wishes
 
-        wishes = Wishes(console, timeout, not no_reboot, _gdb(gdb, gdb_wait), gdb_wait, name)
+        debugger, files = _gdb(gdb, gdb_wait), _captures(captures, console)
+        wishes = Wishes(console, timeout, not no_reboot, debugger, gdb_wait, name, files)
         status = _run(config, wishes, tap, stats, as_json)
     sys.exit(status)
 

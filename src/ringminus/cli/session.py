@@ -30,12 +30,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ringminus.cli.watching import Watching
+    from ringminus.lens.capture.options import CaptureOptions
+    from ringminus.lens.capture.writer import CaptureWriter
     from ringminus.lens.stats import ChannelRow, NicRow, Statistics
     from ringminus.machine.config import MachineConfig
     from ringminus.machine.gdb.address import GdbAddress
     from ringminus.machine.gdb.server import GdbServer
     from ringminus.machine.network import Network
 
+FLUSH_SECONDS = 0.25
+"""How long events of a capture wait."""
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -43,7 +47,7 @@ ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 class Wishes:
     """How to run: `console` is tty, stdio or none, `timeout` is in seconds, `gdb` is where a gdb may come,
     for which the guest waits with `gdb_wait`. `name` is how others find the guest; without one it has its
-    disk's or its kernel's name."""
+    disk's or its kernel's name. `captures` are files that what passes is written to."""
 
     console: str = "stdio"
     timeout: float | None = None
@@ -51,6 +55,7 @@ class Wishes:
     gdb: GdbAddress | None = None
     gdb_wait: bool = False
     name: str | None = None
+    captures: tuple[CaptureOptions, ...] = ()
 
 
 class Session:
@@ -83,6 +88,7 @@ class Session:
             self._listen_outside(stack)
             self._watching = self._let_watch()
             try:
+                self._start_captures(stack)
                 outcome = await self._run_machines(selector, stack)
             finally:
                 if self._watching is not None:
@@ -93,6 +99,17 @@ class Session:
         from ringminus.cli.watching import open_watching
 
         return open_watching(self._config, self._wishes.name, self._tap, self._machine)
+
+    def _start_captures(self, stack: contextlib.ExitStack) -> None:
+        name = self._watching.hub.place.name if self._watching is not None else self._wishes.name or ""
+        writers = [stack.enter_context(one.start(self._tap, name)) for one in self._wishes.captures]
+        if writers:
+            self._flush(writers)
+
+    def _flush(self, writers: list[CaptureWriter]) -> None:
+        for one in writers:
+            one.flush()
+        asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush, writers)
 
     def _machine(self) -> Machine | None:
         return self._worker.machine if self._worker is not None else None
