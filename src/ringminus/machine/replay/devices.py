@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import UUID
 
@@ -54,10 +55,13 @@ def host_of(recorded: RecordedDevice, result: Result) -> HostReplay:
     """A device that plays the recorded host; raises `ConfigError` for one that cannot be played."""
     if recorded.interface == NETWORK:
         raise ConfigError(_refusal(recorded))
-    inner = None
-    if recorded.interface in STORAGE:
-        inner = make(recorded).device
-    return host_class(recorded, None if inner is None else type(inner))(recorded, inner, result)
+    if recorded.interface not in STORAGE:
+        return host_class(recorded, None)(recorded, result)
+    from ringminus.machine.replay.storage import build, reads_what_was_written
+
+    adapter, _ = build(recorded, ())
+    own = partial(reads_what_was_written, adapter)
+    return host_class(recorded, type(adapter))(recorded, result, adapter, own)
 
 
 def _refusal(recorded: RecordedDevice) -> str:

@@ -51,6 +51,9 @@ KEPT_PAGE, BUFFER_PAGE, END_PAGE = 1 * MIB // PAGE_SIZE, 160 * MIB // PAGE_SIZE,
 """Where memory begins that is lent for channels, and that of packets, which is used over and over."""
 IN_HEADER, IN_BODY = 26 * 8 + 8, 28 * 8  # bytes of a GPADL's ranges in its messages
 LARGEST_GPADL = 0xFFFF - 16
+LARGEST_PACKET = 0xFFFF * 8 - 16
+MOST_TIMERS = 10_000
+"""How often timers may expire while the time passes from one event to the next."""
 M = TypeVar("M", bound=Struct)
 
 
@@ -150,17 +153,23 @@ class GuestSide:
     def pass_time(self, until: int) -> None:
         """Let it be that reference time (100 ns), and expire what is due by then; it never goes back."""
         timers = self.partition.timers
-        while (due := timers.next_deadline()) <= until:
-            self.clock.advance(max(due - self.clock.reference_time(), 0))
-            if not timers.fire(self.clock.reference_time()):
+        for _ in range(MOST_TIMERS):
+            due = timers.next_deadline()
+            if due > until:
                 break
+            self.clock.advance(max(due - self.clock.reference_time(), 0))
+            timers.fire(self.clock.reference_time())
         self.clock.advance(max(until - self.clock.reference_time(), 0))
 
     # ------------------------------------------------------------ memory
 
     def lend(self, relid: int, handle: int, pages: int) -> GpaRange | None:
         """Establish a GPADL of memory of its own; None if the host refuses it."""
-        if not 0 < pages <= LARGEST_GPADL // 8 or self._next_kept + pages > BUFFER_PAGE:
+        if (
+            not 0 <= handle <= 0xFFFF_FFFF
+            or not 0 < pages <= LARGEST_GPADL // 8
+            or self._next_kept + pages > BUFFER_PAGE
+        ):
             raise Exhausted(f"the recording lends {pages} pages: there is not so much memory for it here")
         pfns = range(self._next_kept, self._next_kept + pages)
         whole = GpaRange(pages * PAGE_SIZE, 0, tuple(pfns))
@@ -265,6 +274,8 @@ class GuestChannel:
             for one in ranges:
                 header += RANGE_HEADER.pack(one.byte_count, one.byte_offset)
                 header += page_numbers(len(one.pfns)).pack(*one.pfns)
+        if len(header) + len(payload) > LARGEST_PACKET:
+            raise Exhausted(f"a packet of {len(header) + len(payload)} bytes")
         self._out.write(kind, transaction_id, payload, wants_completion, header)
         if self._out.publish():
             self._side.signal(self._connection)

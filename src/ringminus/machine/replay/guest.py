@@ -36,6 +36,8 @@ NEVER_ARRIVED = {DROPPED, ANSWERED}
 """What an addon may have done with a packet so that the other side did not get it."""
 PATIENCE = 60 * 10_000_000
 """How long an answer may take in the guest's time, when the recording has it at once (100 ns)."""
+LATEST = 365 * 24 * 3600 * 10_000_000
+"""Times after that are not believed (100 ns)."""
 Progress = Callable[[float], None]
 
 
@@ -96,9 +98,10 @@ class GuestReplay:
     # ------------------------------------------------------------ steps
 
     def _step(self, event: Event) -> None:
-        self._side.pass_time(max(event.time, 0) if event.time < 1 << 62 else 0)
+        self._side.pass_time(min(event.time, LATEST))
         if isinstance(event, ChannelState):
             if event.open:
+                self._close(event.relid)  # the guest has restarted without a word
                 self._open(event.relid, event.channel, event.ring_in, event.ring_out)
             else:
                 self._close(event.relid)

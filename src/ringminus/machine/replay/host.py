@@ -111,15 +111,22 @@ def scripts_of(recorded: RecordedDevice) -> dict[int, Script]:
 
 
 class HostReplay(Device):
-    """The device; see the module. `inner` is ours for what was not recorded, if there is one."""
+    """The device; see the module. `inner` is ours for what was not recorded, if there is one, and `own` tells
+    of a packet whether it asks for what the guest itself has put there."""
 
     moderated = True
 
-    def __init__(self, recorded: RecordedDevice, inner: Device | None, result: Result) -> None:
+    def __init__(
+        self,
+        recorded: RecordedDevice,
+        result: Result,
+        inner: Device | None = None,
+        own: Callable[[Packet], bool] = lambda _packet: False,
+    ) -> None:
         super().__init__(recorded.instance)
         self.result = result
         self._recorded = recorded
-        self._inner = inner
+        self._inner, self._own = inner, own
         self._shadows: dict[int, Shadow] = {}
         self._scripts = scripts_of(recorded)
         self._counts = dict.fromkeys(("later", "again", "other data", "own data", "more"), 0)
@@ -181,9 +188,8 @@ class HostReplay(Device):
         brought = None
         if step.answer is not None and packet.ranges:
             brought = step.answer.data or None
-            now = self._contents(channel, packet)
-            if own is not None and brought is not None and own == step.answer.payload and now != brought:
-                self._counts["own data"] += 1  # the guest has written something else there
+            if brought is not None and own == step.answer.payload and self._own(packet):
+                self._counts["own data"] += brought != self._contents(channel, packet)
                 brought = None
         self._answer(channel, packet, _payload(step), brought)
         if how != "again":

@@ -23,6 +23,8 @@ class Overlay(Disk):
         self._base: Disk | None = base
         self._unmaps, self._granularity = unmaps, base.unmap_granularity
         self.sectors: dict[int, bytes] = {}
+        self.written: set[int] = set()
+        """The sectors that were written."""
 
     def _numbers(self, offset: int, length: int) -> range:
         if offset < 0 or length < 0 or offset + length > self.size or (offset | length) % self.sector_size:
@@ -48,6 +50,7 @@ class Overlay(Disk):
         size = self.sector_size
         for index, number in enumerate(self._numbers(offset, len(data))):
             self.sectors[number] = data[index * size : (index + 1) * size]
+            self.written.add(number)
 
     def try_read(self, offset: int, buffers: Buffers) -> bool:
         self.read(offset, buffers)
@@ -67,6 +70,7 @@ class Overlay(Disk):
         zeros = bytes(self.sector_size)
         for number in self._numbers(offset, length):
             self.sectors[number] = zeros
+            self.written.add(number)
 
     @property
     def can_unmap(self) -> bool:
@@ -100,6 +104,7 @@ class RecordedDisk(Overlay):
         self._base = None
         self._unmaps, self._granularity = False, 4096
         self.sectors = {}
+        self.written = set()
 
     def provision(self, granularity: int) -> None:
         """It can unmap, in that unit."""

@@ -21,6 +21,7 @@ from ringminus.devices.storage.scsi_wire import (
     VpdHeader,
 )
 from ringminus.devices.storage.wire import (
+    HOT_REQUEST,
     Direction,
     Operation,
     SrbStatus,
@@ -33,7 +34,7 @@ from ringminus.machine.config import DiskConfig
 from ringminus.machine.replay.overlay import Overlay, RecordedDisk
 from ringminus.machine.replay.recording import RecordedDevice
 from ringminus.tap import RingPacket
-from ringminus.vmbus.device import INSTANCES
+from ringminus.vmbus.device import INSTANCES, Packet
 from ringminus.vmbus.wire import PacketType
 from ringminus.wire import ShortBuffer
 
@@ -42,6 +43,7 @@ READ_CAPACITY_10, SERVICE_ACTION_IN, INQUIRY, TEST_UNIT_READY = 0x25, 0x9E, 0x12
 READ_CAPACITY_16 = 0x10  # its service action
 SERIAL, DESIGNATORS, LIMITS = 0x80, 0x83, 0xB0
 SECTORS = (512, 2048, 4096)
+MOST_BLOCKS = 1 << 16
 LARGEST = 1 << 46
 """Bytes of a disk that is believed."""
 
@@ -120,7 +122,9 @@ def _learn(unit: RecordedUnit, one: Exchange) -> None:
     if hot is not None:
         _, lba, blocks = hot.decode(one.request.payload, AFTER_OPCODE)
         if hot.writes:
-            unit.written.update(range(lba, lba + min(blocks, 1 << 16)))
+            unit.written.update(
+                range(lba, lba + min(blocks, one.srb.data_transfer_length // 512, MOST_BLOCKS))
+            )
         elif one.succeeded:
             _learn_sectors(unit, lba, blocks, data)
     elif not one.succeeded:
@@ -253,3 +257,19 @@ def _rebuilt(recorded: RecordedDevice, units: dict[int, RecordedUnit]) -> dict[i
         if disk is not None:
             placed[lun] = disk
     return placed
+
+
+def reads_what_was_written(adapter: StorageAdapter, packet: Packet) -> bool:
+    """Whether a packet reads sectors that the guest has written before."""
+    try:
+        operation, _, lun, _, _, opcode = HOT_REQUEST.unpack_from(packet.payload)
+        unit, hot = adapter.units.get(lun), HOT[DeviceType.DISK].get(opcode)
+        if operation != Operation.EXECUTE_SRB or unit is None or hot is None or hot.writes:
+            return False
+        _, lba, blocks = hot.decode(packet.payload, AFTER_OPCODE)
+    except struct.error:
+        return False
+    disk = unit.disk
+    if not isinstance(disk, Overlay) or blocks > MOST_BLOCKS:
+        return False
+    return not disk.written.isdisjoint(range(lba, lba + blocks))

@@ -2,8 +2,8 @@
 
     .venv/bin/python tests/unit/machine/replay/record_storage.py .cache/guest
 
-The argument is a directory of `ringminus guest build`. The guest finds a disk of 1 MiB with an ext4 file system,
-mounts it, reads a file, writes another, deletes it, and looks for what is not there.
+The argument is a directory of `ringminus guest build`. The guest finds a disk of 1 MiB with an ext4 file
+system, mounts it, reads a file, writes another, deletes it, and looks for what is not there.
 """
 
 from __future__ import annotations
