@@ -17,6 +17,7 @@ from ringminus.tap import (
     DeviceMessage,
     Event,
     Hypercall,
+    MsrAccess,
     NetworkFrame,
     RingPacket,
     SynicMessage,
@@ -26,6 +27,8 @@ COMPLETION = 11
 """A ring packet's kind (VM_PKT_COMP)."""
 REMEMBERED = 1 << 15
 """The latest requests, by which answers are taken apart."""
+MESSAGES_REMEMBERED, LARGEST_REMEMBERED = 1 << 10, 1 << 10
+"""The same of devices' messages, and how many bytes one has that others answer."""
 VMBUS_MESSAGE = 1
 """The SynIC message type of the bus (TLFS: HvMessageType of ports; Linux: VMBUS_MESSAGE)."""
 
@@ -37,9 +40,10 @@ class Decoder:
     def __init__(self) -> None:
         self.channels = Channels()
         self._requests: dict[int, RingPacket] = {}
+        self._messages: dict[int, DeviceMessage] = {}
         self._latest = 0
         self._noted: Event | None = None
-        self._request: RingPacket | None = None
+        self._request: RingPacket | DeviceMessage | None = None
         self._carried: Layer | None = None
         self._is_carried = False
 
@@ -52,6 +56,8 @@ class Decoder:
         kind = type(event)
         if kind is RingPacket:
             self._note_packet(event)  # type: ignore[arg-type]
+        elif kind is DeviceMessage:
+            self._note_message(event)  # type: ignore[arg-type]
         elif (kind is ChannelState or kind is BusMessage) and (
             not event.sequence or event.sequence >= self._latest
         ):
@@ -61,15 +67,35 @@ class Decoder:
     def _note_packet(self, event: RingPacket) -> None:
         if event.kind == COMPLETION:
             self._request = self._requests.get(event.cause)
-        elif not event.to_guest:
+        elif not event.to_guest or event.wants_completion:
             self._requests[event.sequence] = event
             if len(self._requests) > REMEMBERED:
                 del self._requests[next(iter(self._requests))]
 
-    def request(self, event: Event) -> RingPacket | None:
-        """What a completion answers, if that has been noted."""
+    def _note_message(self, event: DeviceMessage) -> None:
+        if event.to_guest:
+            self._request = self._messages.get(event.cause)
+        elif event.size <= LARGEST_REMEMBERED:
+            self._messages[event.sequence] = event
+            if len(self._messages) > MESSAGES_REMEMBERED:
+                del self._messages[next(iter(self._messages))]
+
+    def renew(self, event: Event) -> None:
+        """The event has been changed: it is taken apart anew."""
+        if event is self._noted:
+            self._carried, self._is_carried = None, False
+
+    def request(self, event: Event) -> RingPacket | DeviceMessage | None:
+        """What a completion answers, or a device's message, if that has been noted."""
         self.note(event)
         return self._request
+
+    def message(self, packet: RingPacket) -> str:
+        """What a packet's innermost message is called."""
+        protocol = BY_INTERFACE.get(packet.interface)
+        if protocol is None:
+            return f"type {packet.kind}"
+        return list(flat([dissect(protocol, packet.payload, to_guest=packet.to_guest)]))[-1].message
 
     def carried(self, event: Event) -> Layer | None:
         """The message that an event carries; it may have others within."""
@@ -99,13 +125,19 @@ def flat(found: list[Layer]) -> Iterator[Layer]:
 
 
 class EventLayer(Layer):
-    """The event's own fields; those of bytes have their place among the bytes that the event carries."""
+    """The event's own fields; those of bytes have their place among the bytes that the event carries. The
+    header of a ring's packet is a layer within it."""
 
     __slots__ = ("event",)
 
     def __init__(self, event: Event) -> None:
         super().__init__(event.NAME, "")
         self.event = event
+
+    @property
+    def missing(self) -> int:
+        """Nothing: the fields are all there."""
+        return 0
 
     def get(self, name: str) -> Any:
         """A field's value."""
@@ -128,22 +160,33 @@ def _names(kind: type[Event]) -> tuple[str, ...]:
 
 def _packet(event: RingPacket, request: RingPacket | None) -> Layer | None:
     protocol = BY_INTERFACE.get(event.interface)
-    if protocol is None:
+    if protocol is None or (event.kind == COMPLETION and not event.payload):
         return None
-    asked = dissect(protocol, request.payload) if request is not None else None
+    asked = dissect(protocol, request.payload, to_guest=request.to_guest) if request is not None else None
     return dissect(protocol, event.payload, to_guest=event.to_guest, request=asked)
 
 
 def _synic(event: SynicMessage, _request: object) -> Layer | None:
-    if event.message_type == VMBUS_MESSAGE and "vmbus" in PROTOCOLS:
-        return dissect(PROTOCOLS["vmbus"], event.payload, to_guest=True)
-    return None
+    if event.message_type == VMBUS_MESSAGE:
+        return _told("vmbus", event.payload, to_guest=True)
+    return _numbered("synic_message", event.message_type, event.payload)
+
+
+def _told(name: str, data: bytes, *, to_guest: bool) -> Layer | None:
+    protocol = PROTOCOLS.get(name)
+    return dissect(protocol, data, to_guest=to_guest) if protocol is not None else None
+
+
+def _numbered(name: str, number: int, data: bytes) -> Layer | None:
+    """A message whose number is not in its bytes; None if there is no form for it."""
+    protocol = PROTOCOLS.get(name)
+    if protocol is None or (number not in protocol.forms and protocol.otherwise is None):
+        return None
+    return dissect(protocol, data, number=number)
 
 
 def _bus(event: BusMessage, _request: object) -> Layer | None:
-    if "vmbus" not in PROTOCOLS:
-        return None
-    return dissect(PROTOCOLS["vmbus"], event.payload, to_guest=event.to_guest)
+    return _told("vmbus", event.payload, to_guest=event.to_guest)
 
 
 def _hypercall(event: Hypercall, _request: object) -> Layer | None:
@@ -152,22 +195,31 @@ def _hypercall(event: Hypercall, _request: object) -> Layer | None:
     return dissect(PROTOCOLS["hypercall_input"], event.block, number=event.code)
 
 
-def _device(event: DeviceMessage, _request: object) -> Layer | None:
+def _msr(event: MsrAccess, _request: object) -> Layer | None:
+    if event.fault and not event.write:
+        return None
+    return _numbered("msr_value", event.msr, event.value.to_bytes(8, "little"))
+
+
+def _device(event: DeviceMessage, request: DeviceMessage | None) -> Layer | None:
     protocol = PROTOCOLS.get(event.protocol)
-    return dissect(protocol, event.payload, to_guest=event.to_guest) if protocol is not None else None
+    if protocol is None:
+        return None
+    asked = dissect(protocol, request.payload) if request is not None else None
+    cut = max(event.size - len(event.payload), 0)
+    return dissect(protocol, event.payload, to_guest=event.to_guest, request=asked, cut=cut)
 
 
 def _frame(event: NetworkFrame, _request: object) -> Layer | None:
-    if "ethernet" not in PROTOCOLS:
-        return None
-    return dissect(PROTOCOLS["ethernet"], event.data, to_guest=event.to_guest)
+    return _told("ethernet", event.data, to_guest=event.to_guest)
 
 
 NAMING = frozenset((Hypercall, BusMessage))
 """Events that name a channel in the message that they carry."""
 _NAMES: dict[type[Event], tuple[str, ...]] = {}
-_INSIDE: dict[type[Event], Callable[[Any, RingPacket | None], Layer | None]] = {
+_INSIDE: dict[type[Event], Callable[[Any, Any], Layer | None]] = {
     RingPacket: _packet,
+    MsrAccess: _msr,
     SynicMessage: _synic,
     BusMessage: _bus,
     Hypercall: _hypercall,

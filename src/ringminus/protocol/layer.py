@@ -109,8 +109,9 @@ class Layer:
     def missing(self) -> int:
         """How many bytes are not there that should be, other than those that were left out on purpose."""
         plan, size = self._plan, self.size
-        if plan is None:
-            return 1
+        if plan is None:  # not even its header is there
+            known = PROTOCOLS.get(self.protocol)
+            return max(known.header.SIZE - size, 1) if known is not None and known.header is not None else 1
         short = max(plan.least, self.told_size) - size
         if plan.parts:
             short = max((short, *(one.missing for one in self.extents)))

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 COMPLETION = int(PacketType.COMPLETION)
 FIRST_OWN_ID = 0xFFFF_ADD0_0000_0000
 """Of the packets that are injected without an id: far from what guests and devices use."""
+MOST_REMEMBERED = 1 << 13
+"""Packets to the guest that wait for their completion: a watcher may leave before it comes."""
 Done = Callable[[bytes], None]
 
 
@@ -87,6 +89,7 @@ class Observed:
         self._now = now
         # by a request's id: its event's number, and the memory that it names
         self._causes: dict[int, int] = {}
+        self._sent: dict[int, int] = {}  # the same of packets to the guest
         self._memory: dict[int, RangeData] = {}
         self._contents = Contents(channel.memory)
         self._late: set[int] = set()  # the numbers of completions that are held back
@@ -120,6 +123,8 @@ class Observed:
         event = self._event(False, packet.kind, packet.transaction_id, payload, wants, ranges)
         if ranges and self._tap.keeps_data:
             self._contents.ask(event, packet, self._channel.device.brings_data(packet))
+        if packet.kind == COMPLETION:
+            event.cause = self._sent.pop(packet.transaction_id, 0)
         if packet.kind == COMPLETION and self._foreign and packet.transaction_id in self._foreign:
             return self._completed(event)
         if event.POINT not in self._tap.changers:
@@ -187,7 +192,7 @@ class Observed:
         if changed or event.POINT not in self._tap.changers:
             event.changed = changed
             self._tap.tell(event)
-            self.last = event
+            self._went(event)
             self._channel.put(waiting)
             return None
         return self._change_outgoing(event, waiting)
@@ -208,11 +213,19 @@ class Observed:
         channel = self._channel
         if not channel.alive:
             return
-        self.last = event
+        self._went(event)
         channel.put(waiting._replace(transaction_id=event.transaction_id, payload=event.payload))
         if event.sequence in self._late:
             self._late.discard(event.sequence)
             channel.owe(-1)
+
+    def _went(self, event: RingPacket) -> None:
+        """It is put into the ring."""
+        self.last = event
+        if event.wants_completion:
+            self._sent[event.transaction_id] = event.sequence
+            if len(self._sent) > MOST_REMEMBERED:
+                del self._sent[next(iter(self._sent))]
 
     def _answered(self, event: RingPacket) -> None:
         """The device completed a request that was injected; the guest knows nothing of it."""

@@ -58,7 +58,9 @@ def test_messages_of_the_bus_are_seen_where_they_pass() -> None:
     ]
     for event in events:
         assert names(Decoder().layers(event))[-1] == "vmbus CLOSE_CHANNEL"
-    assert names(Decoder().layers(SynicMessage(0, 0, 2, 0x80000010, bytes(24), True))) == ["message"]
+    expired = SynicMessage(0, 0, 2, 0x80000010, bytes(24), True)
+    assert names(Decoder().layers(expired)) == ["message", "synic_message TIMER_EXPIRED"]
+    assert names(Decoder().layers(SynicMessage(0, 0, 2, 0x80000011, bytes(24), True))) == ["message"]
 
 
 def test_an_answer_is_shown_by_what_it_answers() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 import ringminus.devices.storage.protocol
 import ringminus.hypervisor.protocol
+import ringminus.switch.protocol
 import ringminus.vmbus.protocol  # noqa: F401
 from ringminus.devices.storage.scsi import ScsiController
 from ringminus.devices.storage.wire import Direction, Operation, VmscsiRequest, VstorPacket
@@ -74,7 +75,8 @@ LINES: list[tuple[Event, str]] = [
     (SynicMessage(0, 0, 2, 1, CLOSE, True), "← message SINT2 VMBUS vmbus CLOSE_CHANNEL child_relid 5"),
     (
         SynicMessage(0, 0, 3, 0x80000010, bytes(23) + b"\1", False),
-        "← message SINT3 TIMER_EXPIRED 00000000000000000000000000000000…[24] has to wait",
+        "← message SINT3 TIMER_EXPIRED synic_message TIMER_EXPIRED"
+        " delivery_time 0x100000000000000 has to wait",
     ),
     (EventSignal(0, 0, 2, 7, True), "← signal event signal SINT2 flag 7"),
     (EventSignal(0, 0, 2, 7, False), "← signal event signal SINT2 flag 7 was set already"),
@@ -109,11 +111,12 @@ LINES: list[tuple[Event, str]] = [
     (DeviceMessage(0, 0, "NIC", "dreams", True, b"\xdd", 70), "← NIC dreams dd, 70 bytes in all"),
     (
         NetworkFrame(0, 0, "NIC 0", True, b"\xbb" * 60, 0x2005, "VALID", 1448),
-        f"← NIC 0 frame 60 bytes, VLAN 5, in segments of 1448, checksum valid | {'bb' * 16}…[60]",
+        "← NIC 0 frame 60 bytes, VLAN 5, in segments of 1448, checksum valid | ethernet 0xbbbb destination "
+        f"{':'.join(['bb'] * 6)}, source {':'.join(['bb'] * 6)}, payload {'bb' * 16}…[46]",
     ),
     (
         NetworkFrame(0, 0, "NIC 0", False, b"\xcc", None, "MISSING", 0),
-        "→ NIC 0 frame 1 bytes, checksum missing | cc",
+        "→ NIC 0 frame 1 bytes, checksum missing | ethernet message and 1 bytes 13 bytes are missing",
     ),
     (Violation(0, 0, 3, "Echo", "a packet of type 0"), "→ Echo violation: a packet of type 0"),
 ]

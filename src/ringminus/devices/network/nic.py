@@ -168,8 +168,6 @@ class SyntheticNic(Device):
         elif channel_type == _CONTROL and channel.index == 0:
             data = sender.read(channel.memory, section, size, packet.ranges)
             sender.complete(channel, packet.transaction_id)
-            if self.services.tap.device is not None:
-                data = self._watched.from_guest(data)
             self._control_messages(data)
         else:
             raise GuestError(f"SEND_RNDIS_PKT of channel type {channel_type} on channel {channel.index}")
@@ -188,8 +186,10 @@ class SyntheticNic(Device):
             self.bus.offer_subchannels(self, reply.subchannels)
 
     def _control_messages(self, data: bytes) -> None:
-        for message in control_messages(data):
-            self.receiver.answer(self.control.receive(message))
+        for event, part in self._watched.from_guest(data):
+            with self._watched.within(event):
+                for message in control_messages(part):
+                    self.receiver.answer(self.control.receive(message))
         if self.control.state is not _INITIALIZED:
             self.sender.abandon(NOT_READY)
             self.receiver.forget(NOT_READY)

@@ -92,10 +92,15 @@ class Receiver:
         self._largest = 0
         self._tagging = False
         self._next_id = 1
-        self._queue: deque[tuple[int, int, Message]] = deque()
-        self._control_queue: deque[bytes] = deque()
+        # the last of each is the number of the event that it comes from, if that was watched
+        self._queue: deque[tuple[int, int, Message, int]] = deque()
+        self._control_queue: deque[tuple[bytes, int]] = deque()
         self._underway: dict[int, tuple[int, Sequence[int]]] = {}
         self._data = self._control_data = b""
+
+    @property
+    def _cause(self) -> int:
+        return self.watched.tap.cause if self.watched is not None else 0
 
     @property
     def queued(self) -> int:
@@ -250,7 +255,8 @@ class Receiver:
         and asks, and takes no answers."""
         if self.buffer is None:
             return
-        self._control_queue += messages
+        cause = self._cause
+        self._control_queue += [(message, cause) for message in messages]
         self.pump()
         if len(self._control_queue) > QUEUE_CONTROL:
             raise GuestError(f"{len(self._control_queue)} answers of RNDIS wait for the guest")
@@ -262,7 +268,7 @@ class Receiver:
         if self._queue or len(buffer.free) < len(message) or self._control_queue:
             if len(self._queue) >= QUEUE_FRAMES or self.queued_bytes + size > QUEUE_BYTES:
                 return self._counters.drop_received(QUEUE_FULL)
-            self._queue.append((index, size, message))
+            self._queue.append((index, size, message, self._cause))
             self.queued_bytes += size
         else:
             self._send(buffer, index, size, message)
@@ -272,13 +278,22 @@ class Receiver:
         buffer, waiting, queue = self.buffer, self._control_queue, self._queue
         # a channel may fail meanwhile, and the buffer with it
         while waiting and buffer is not None and buffer.free and self.buffer is buffer:
-            self._place(buffer, 0, (waiting.popleft(),), self._control_data)
+            one, cause = waiting.popleft()
+            if cause and self.watched is not None:
+                with self.watched.because_of(cause):
+                    self._place(buffer, 0, (one,), self._control_data)
+            else:
+                self._place(buffer, 0, (one,), self._control_data)
         while queue and buffer is not None and len(queue[0][2]) <= len(buffer.free):
             if self.buffer is not buffer:
                 return
-            index, size, message = queue.popleft()
+            index, size, message, cause = queue.popleft()
             self.queued_bytes -= size
-            self._send(buffer, index, size, message)
+            if cause and self.watched is not None:
+                with self.watched.because_of(cause):
+                    self._send(buffer, index, size, message)
+            else:
+                self._send(buffer, index, size, message)
 
     def _send(self, buffer: ReceiveBuffer, index: int, size: int, message: Message) -> None:
         counters = self._counters
@@ -286,15 +301,19 @@ class Receiver:
         counters.received_bytes += size
         self._place(buffer, index, message, self._data)
 
-    def _place(self, buffer: ReceiveBuffer, index: int, message: Message, payload: bytes) -> None:
-        """There is room: put the messages there, and tell the guest."""
+    def _place(
+        self, buffer: ReceiveBuffer, index: int, message: Message, payload: bytes, told: bool = False
+    ) -> None:
+        """There is room: put the messages there, and tell the guest. `told`: watchers have had them."""
         channel = self._channels.get(index)
         if channel is None:
             index, channel = 0, self._channels[0]
-        if self.watched is not None and self.watched.tap.device is not None:
-            message = self.watched.to_guest(message, buffer.piece_size)
-            if not message:
-                return
+        if self.watched is not None and self.watched.tap.device is not None and not told:
+            event, message = self.watched.to_guest(message, buffer.piece_size)
+            if message:
+                with self.watched.within(event):
+                    self._place(buffer, index, message, payload, True)
+            return
         number, free, step = self._next_id, buffer.free, buffer.piece_size
         self._next_id += 1
         slots, ranges = [], []
@@ -329,17 +348,17 @@ class Receiver:
         return {
             "next_id": self._next_id,
             "underway": [[number, index, list(slots)] for number, (index, slots) in self._underway.items()],
-            "queue": [[index, size, list(message)] for index, size, message in self._queue],
-            "control_queue": list(self._control_queue),
+            "queue": [[index, size, list(message)] for index, size, message, _ in self._queue],
+            "control_queue": [message for message, _ in self._control_queue],
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """The state that `save` gave; the buffer is there already if the guest has one."""
         self._next_id = state["next_id"]
         self._underway = {number: (index, slots) for number, index, slots in state["underway"]}
-        self._queue = deque((index, size, message) for index, size, message in state["queue"])
-        self.queued_bytes = sum(size for _, size, _ in self._queue)
-        self._control_queue = deque(state["control_queue"])
+        self._queue = deque((index, size, message, 0) for index, size, message in state["queue"])
+        self.queued_bytes = sum(size for _, size, *_ in self._queue)
+        self._control_queue = deque((message, 0) for message in state["control_queue"])
         if self.buffer is not None:
             used = {slot for _, slots in self._underway.values() for slot in slots}
             self.buffer.free = [slot for slot in self.buffer.free if slot not in used]

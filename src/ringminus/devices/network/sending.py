@@ -32,13 +32,15 @@ _INITIALIZED = State.INITIALIZED
 
 
 class Sending(NamedTuple):
-    """A packet of the guest that waits: where its bytes are, and on which channel it is completed."""
+    """A packet of the guest that waits: where its bytes are, on which channel it is completed, and the number
+    of its event if it was watched."""
 
     channel: int
     transaction_id: int
     section: int
     size: int
     ranges: Sequence[GpaRange]
+    cause: int = 0
 
 
 class Sender:
@@ -93,7 +95,8 @@ class Sender:
     ) -> None:
         """Take a packet with frames, which is completed now or later; raises `GuestError`."""
         if self._held and self.link and self._control.state is _INITIALIZED:
-            self._waiting.append(Sending(channel.index, transaction_id, section, size, ranges))
+            cause = self.watched.tap.cause if self.watched is not None else 0
+            self._waiting.append(Sending(channel.index, transaction_id, section, size, ranges, cause))
             return
         if self._send_frames(self.read(channel.memory, section, size, ranges)):
             self._withheld.append((channel.index, transaction_id))
@@ -126,20 +129,13 @@ class Sender:
     def _send_frames(self, data: bytes) -> bool:
         """Tells whether the packet is to be completed later."""
         port, counters, watched = self.port, self._counters, self.watched
-        if watched is not None:
-            if watched.tap.device is not None:
-                data = watched.from_guest(data)
-            if watched.tap.frames is None:
-                watched = None
+        if watched is not None and (watched.tap.device is not None or watched.tap.frames is not None):
+            return self._send_watched(watched, data)
         found = frames(data, self._largest, counters)
         if not self.link or port is None or self._control.state is not _INITIALIZED:
             if found:
                 counters.drop_sent(self._why_not(), len(found))
             return False
-        if watched is not None:
-            for frame in found:
-                watched.frame(frame, self._send_one, counters.drop_sent, to_guest=False)
-            return self._held
         for frame in found:
             counters.sent_frames += 1
             counters.sent_bytes += len(frame.data)
@@ -148,9 +144,31 @@ class Sender:
         self._unflushed = True
         return self._held
 
+    def _send_watched(self, watched: Watched, data: bytes) -> bool:
+        """The same, message by message: each is the cause of its frames."""
+        messages = [
+            (event, frames(one, self._largest, self._counters)) for event, one in watched.from_guest(data)
+        ]
+        if not self._may_send():
+            count = sum(len(found) for _, found in messages)
+            if count:
+                self._counters.drop_sent(self._why_not(), count)
+            return False
+        for event, found in messages:
+            with watched.within(event):
+                for frame in found:
+                    if watched.tap.frames is None:
+                        self._send_one(frame)
+                    else:
+                        watched.frame(frame, self._send_one, self._counters.drop_sent, to_guest=False)
+        return self._held
+
+    def _may_send(self) -> bool:
+        return self.link and self.port is not None and self._control.state is _INITIALIZED
+
     def _send_one(self, frame: Frame) -> None:
         """A frame that was watched, and perhaps held back until now."""
-        if not self.link or self.port is None or self._control.state is not _INITIALIZED:
+        if not self._may_send() or self.port is None:
             return self._counters.drop_sent(self._why_not())
         self._counters.sent_frames += 1
         self._counters.sent_bytes += len(frame.data)
@@ -180,13 +198,20 @@ class Sender:
             self._complete(*one)
         while self._waiting and not self._held:
             sending = self._waiting.popleft()
-            channel = self._channels.get(sending.channel)
-            if channel is not None:
-                try:
-                    self.send(channel, sending.transaction_id, sending.section, sending.size, sending.ranges)
-                except GuestError as error:
-                    channel.fail(str(error))
+            if sending.cause and self.watched is not None:
+                with self.watched.because_of(sending.cause):
+                    self._send_waiting(sending)
+            else:
+                self._send_waiting(sending)
         self.flush()
+
+    def _send_waiting(self, sending: Sending) -> None:
+        channel = self._channels.get(sending.channel)
+        if channel is not None:
+            try:
+                self.send(channel, sending.transaction_id, sending.section, sending.size, sending.ranges)
+            except GuestError as error:
+                channel.fail(str(error))
 
     def abandon(self, reason: str, index: int | None = None) -> None:
         """What waits, on one channel or on all, is dropped and completed."""

@@ -6,12 +6,13 @@ What changers may do is said at `events.NetworkFrame` and `events.DeviceMessage`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from ringminus.clock import ReferenceClock
 from ringminus.devices.network import rndis_wire
 from ringminus.devices.network.rndis_wire import HEADER_SIZE, MessageType, Packet
 from ringminus.switch.frame import Checksum, Frame
-from ringminus.tap import DeviceMessage, NetworkFrame, Tap
+from ringminus.tap import DeviceMessage, Event, NetworkFrame, Tap
 
 BY_ADDON = "addon"
 """Why frames are dropped that somebody wanted dropped who changes events."""
@@ -66,32 +67,62 @@ class Watched:
         )
         if event.POINT not in self.tap.changers:
             self.tap.tell(event)
-            return act(frame)
+            with self.within(event):
+                act(frame)
+            return
         verdict = self.tap.submit(event, lambda one: act(_rebuilt(frame, one)))
-        return dropped(BY_ADDON) if verdict is not None and verdict.dropped else None
+        if verdict is not None and verdict.dropped:
+            dropped(BY_ADDON)
 
-    def message(self, message: bytes, shown: int, *, to_guest: bool) -> bytes | None:
-        """An RNDIS message comes of which the first `shown` bytes are told; gives what becomes of it."""
+    @contextmanager
+    def within(self, event: Event | None) -> Iterator[None]:
+        """What happens meanwhile is caused by that event, if there is one."""
+        if event is None:
+            yield
+            return
+        scope = self.tap.within(event)
+        try:
+            yield
+        finally:
+            self.tap.leave(scope)
+
+    @contextmanager
+    def because_of(self, cause: int) -> Iterator[None]:
+        """What happens meanwhile has waited since an event with that number; 0: none that was watched."""
+        before, self.tap.cause = self.tap.cause, cause or self.tap.cause
+        try:
+            yield
+        finally:
+            self.tap.cause = before
+
+    def _message(self, message: bytes, shown: int, *, to_guest: bool) -> tuple[DeviceMessage, bytes | None]:
+        """An RNDIS message comes of which the first `shown` bytes are told; gives what becomes of it, None
+        if nothing does."""
         payload = message[:shown]
         now, size = self._clock.reference_time(), len(message)
         event = DeviceMessage(now, 0, self._title(), RNDIS, to_guest, payload, size)
         if event.POINT not in self.tap.changers:
             self.tap.tell(event)
-            return message
+            return event, message
         dropped = self.tap.decide(event, event.POINT).dropped
         event.size = len(event.payload) + size - shown
         self.tap.tell(event)
-        return None if dropped else event.payload + message[shown:]
+        return event, None if dropped else event.payload + message[shown:]
 
-    def from_guest(self, data: bytes) -> bytes:
-        """All that a packet of the guest carries."""
-        passed = (self.message(one, shown, to_guest=False) for one, shown in messages(data))
-        return b"".join(one for one in passed if one is not None)
+    def from_guest(self, data: bytes) -> Sequence[tuple[DeviceMessage | None, bytes]]:
+        """The messages that a packet of the guest carries, each with its event; all at once without while
+        nobody listens."""
+        if self.tap.device is None:
+            return ((None, data),)
+        passed = [self._message(one, shown, to_guest=False) for one, shown in messages(data)]
+        return [(event, one) for event, one in passed if one is not None]
 
-    def to_guest(self, messages: Sequence[bytes], room: int) -> Sequence[bytes]:
-        """The messages of one packet for the guest, each of which may have `room` bytes."""
-        found = (self.message(one, _before_frame(one), to_guest=True) for one in messages)
-        return [one[:room] for one in found if one is not None]
+    def to_guest(self, messages: Sequence[bytes], room: int) -> tuple[DeviceMessage | None, Sequence[bytes]]:
+        """The messages of one packet for the guest, each of which may have `room` bytes, and the event of the
+        first one."""
+        passed = [self._message(one, _before_frame(one), to_guest=True) for one in messages]
+        found = [(event, one[:room]) for event, one in passed if one is not None]
+        return found[0][0] if found else None, [one for _, one in found]
 
 
 def _rebuilt(frame: Frame, event: NetworkFrame) -> Frame:
