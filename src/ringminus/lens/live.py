@@ -152,7 +152,8 @@ class LiveSource:
         except OSError:
             data = b""
         if not data:
-            self._end(self.ended or f"the process of the guest {self.partition} has gone")
+            if not self._closed:
+                self._end(self.ended or f"the process of the guest {self.partition} has gone")
             return False
         self._inbox.add(data)
         while (found := self._inbox.next()) is not None:

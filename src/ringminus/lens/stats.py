@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ringminus.clock import REFERENCE_HZ
-from ringminus.tap import Hypercall, Interrupt, MsrAccess, Tap, TimerExpired, VmExit
+from ringminus.lens.counts import Counts, most, table
+from ringminus.tap import Tap
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,7 +19,6 @@ EXCEPTIONS = {
     0: "#DE", 1: "#DB", 2: "NMI", 3: "#BP", 4: "#OF", 5: "#BR", 6: "#UD", 7: "#NM", 8: "#DF", 10: "#TS",
     11: "#NP", 12: "#SS", 13: "#GP", 14: "#PF", 16: "#MF", 17: "#AC", 18: "#MC", 19: "#XM",
 }  # fmt: skip
-LEFT = ("from", "address", "connected to", "dropped")
 # where standard error is no terminal
 WIDTH = 110
 
@@ -81,43 +81,19 @@ class NicRow:
             self.dropped[reason] = self.dropped.get(reason, 0) + frames
 
 
-class Statistics:
+class Statistics(Counts):
     """Listens to a tap and counts; `add_run` tells what a machine knows of itself when it has ended."""
 
     def __init__(self, tap: Tap) -> None:
+        super().__init__()
         self.seconds = 0.0
         self.idle_seconds = 0.0
-        self.exits: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])  # count, ns
-        self.msrs: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])  # reads, writes
-        self.hypercalls: defaultdict[str, int] = defaultdict(int)
-        self.interrupts: defaultdict[tuple[int, str], int] = defaultdict(int)
-        self.timers: defaultdict[str, int] = defaultdict(int)
         self.exceptions: Counter[int] = Counter()
         self.system_calls = 0
         self.channels: dict[tuple[str, str, int], ChannelRow] = {}
         self.nics: dict[str, NicRow] = {}
-        tap.listen(VmExit, self._exit)
-        tap.listen(MsrAccess, self._msr)
-        tap.listen(Hypercall, self._hypercall)
-        tap.listen(Interrupt, self._interrupt)
-        tap.listen(TimerExpired, self._timer)
-
-    def _exit(self, event: VmExit) -> None:
-        entry = self.exits[event.reason]
-        entry[0] += 1
-        entry[1] += event.ns
-
-    def _msr(self, event: MsrAccess) -> None:
-        self.msrs[event.name][event.write] += 1
-
-    def _hypercall(self, event: Hypercall) -> None:
-        self.hypercalls[event.name] += 1
-
-    def _interrupt(self, event: Interrupt) -> None:
-        self.interrupts[event.vector, event.source] += 1
-
-    def _timer(self, event: TimerExpired) -> None:
-        self.timers[event.timer] += 1
+        for kind, count in self.counters.items():
+            tap.listen(kind, count)
 
     def add_run(
         self,
@@ -149,11 +125,7 @@ class Statistics:
         data = {
             "seconds": self.seconds,
             "idle_seconds": self.idle_seconds,
-            "exits": {r: {"count": n, "seconds": ns / 1e9} for r, (n, ns) in self.exits.items()},
-            "msrs": {name: {"reads": r, "writes": w} for name, (r, w) in self.msrs.items()},
-            "hypercalls": self.hypercalls,
-            "interrupts": [{"vector": v, "source": s, "count": n} for (v, s), n in self.interrupts.items()],
-            "timers": self.timers,
+            **self.as_dict(),
             "exceptions": {exception(vector): n for vector, n in sorted(self.exceptions.items())},
             "system_calls": self.system_calls,
             "channels": [asdict(row) for row in self.channels.values()],
@@ -167,24 +139,17 @@ class Statistics:
 
         console = Console(file=file, width=None if file.isatty() else WIDTH, highlight=False)
         console.print(f"\nran for {self.seconds:.3f} s, {self.idle_seconds:.3f} s of them idle")
-        for title, table in self._tables():
-            if table.row_count:
+        for title, made in self._tables():
+            if made.row_count:
                 console.print(f"\n[bold]{title}[/bold]")
-                console.print(table)
+                console.print(made)
 
     def _tables(self) -> Iterator[tuple[str, Table]]:
-        exits = ("reason", "count", "mean µs", "total ms", "of run time")
-        yield "VM exits", _table(exits, self._exit_rows())
-        registers = sorted(self.msrs.items(), key=lambda item: -sum(item[1]))
-        yield "MSRs", _table(("name", "reads", "writes"), ((name, *counts) for name, counts in registers))
-        yield "Hypercalls", _table(("name", "count"), _most(self.hypercalls))
-        interrupts = ((f"{v:#x}", s, n) for (v, s), n in _most(self.interrupts))
-        yield "Interrupts", _table(("vector", "from", "count"), interrupts)
-        yield "Timers", _table(("name", "count"), _most(self.timers))
-        faults: list[tuple[object, ...]] = [(exception(v), n) for v, n in _most(self.exceptions)]
+        yield from self.tables(self.seconds)
+        faults: list[tuple[object, ...]] = [(exception(v), n) for v, n in most(self.exceptions)]
         if self.system_calls:
             faults.append(("SYSCALL", self.system_calls))
-        yield "Exceptions and system calls", _table(("what", "count"), faults)
+        yield "Exceptions and system calls", table(("what", "count"), faults)
 
         columns = (
             "channel",
@@ -198,9 +163,9 @@ class Statistics:
             "out",
         )
         rows = (self._channel_row(row) for row in self.channels.values())
-        yield "Channels, seen from the host", _table((*columns, "µs a packet"), rows)
+        yield "Channels, seen from the host", table((*columns, "µs a packet"), rows)
         network = ("adapter", "address", "connected to", "sent", "bytes", "received", "bytes", "dropped")
-        yield "Network, seen from the guest", _table(network, map(self._nic_row, self.nics.values()))
+        yield "Network, seen from the guest", table(network, map(self._nic_row, self.nics.values()))
 
     @staticmethod
     def _channel_row(row: ChannelRow) -> tuple[object, ...]:
@@ -214,31 +179,7 @@ class Statistics:
         sent, received = (row.sent_frames, row.sent_bytes), (row.received_frames, row.received_bytes)
         return row.device, row.address, row.to, *sent, *received, dropped or 0
 
-    def _exit_rows(self) -> Iterator[tuple[object, ...]]:
-        rows = sorted(self.exits.items(), key=lambda item: -item[1][1])
-        if rows:
-            rows.append(("all", [sum(count for _, (count, _) in rows), sum(ns for _, (_, ns) in rows)]))
-        for reason, (count, ns) in rows:
-            share = ns / 1e7 / self.seconds if self.seconds else 0.0
-            yield reason, count, f"{ns / 1000 / count:.2f}", f"{ns / 1e6:.1f}", f"{share:.2f} %"
-
 
 def exception(vector: int) -> str:
     """A vector's name: of an exception, or of an INT instruction's."""
     return EXCEPTIONS.get(vector, f"INT {vector:#x}")
-
-
-def _most(counts: dict[Any, int]) -> list[tuple[Any, int]]:
-    return sorted(counts.items(), key=lambda item: -item[1])
-
-
-def _table(columns: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for number, column in enumerate(columns):
-        left = number == 0 or column in LEFT
-        table.add_column(column, justify="left" if left else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*map(str, row))
-    return table
