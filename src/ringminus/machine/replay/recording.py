@@ -98,7 +98,7 @@ class Recording:
             if len(with_packets) > 1:
                 raise ConfigError(f"name one of the recorded channels with --channel: {there}")
             return with_packets[0]
-        number = int(wanted) if wanted.isascii() and wanted.isdigit() else None
+        number = int(wanted) if wanted.isascii() and wanted.isdigit() and len(wanted) < 20 else None
         found = [one for one in with_packets if number in one.relids]
         found = found or [one for one in with_packets if one.title.lower() == wanted.lower()]
         if len(found) > 1:
@@ -122,7 +122,7 @@ class Recording:
         if known is not None and known.interface == packet.interface:
             return known
         offer = self._offers.get(packet.relid)
-        instance = UUID(bytes_le=offer.offer.if_instance) if offer is not None else UUID(int=packet.relid)
+        instance = UUID(bytes_le=offer.offer.if_instance) if offer is not None else UUID(int=packet.relid & 0xFFFF_FFFF)
         for one in self.devices:
             if one.instance == instance and one.interface == packet.interface:
                 self._join(one, packet.relid, packet.channel)
