@@ -96,6 +96,7 @@ class Observed:
         self._own: dict[int, Done | None] = {}  # injected requests to the device
         self._foreign: dict[int, Done | None] = {}  # injected packets to the guest that it completes
         self._ids = count(FIRST_OWN_ID)
+        self._watches = False
 
     def _event(
         self,
@@ -253,6 +254,9 @@ class Observed:
         number = next(self._ids) if transaction_id is None else transaction_id
         kind = COMPLETION if completion else int(PacketType.DATA_INBAND)
         wants = done is not None
+        if wants and not self._watches:
+            self._watches = True  # or completions of what is injected would go where others go
+            self._tap.listen(RingPacket, _nothing)
         self.meddled += 1
         if to_guest:
             if wants:
@@ -282,3 +286,7 @@ class Observed:
         """In the machine's next turn: a device is not called while it calls us."""
         if self._tap.later is not None:
             self._tap.later(0, lambda _now: self._channel.late(act))
+
+
+def _nothing(_event: RingPacket) -> None:
+    """It is enough that somebody listens."""
