@@ -13,6 +13,7 @@ COMMANDS = {
     "stats": "ringminus.cli.lens_stats:stats",
     "tree": "ringminus.cli.lens_show:tree",
     "watch": "ringminus.cli.lens_show:watch",
+    "wireshark": "ringminus.cli.lens_wireshark:wireshark",
 }
 
 
