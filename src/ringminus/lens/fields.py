@@ -11,13 +11,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum, IntEnum, IntFlag
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 from uuid import UUID
 
 from ringminus.lens.decode import Decoder, flat
 from ringminus.lens.drivers import DRIVERS
 from ringminus.lens.labels import Labels
-from ringminus.protocol import BY_INTERFACE, NAMES, PROTOCOLS, REST, Form, Layer, Plan, Protocol, laid_out
+from ringminus.protocol import (
+    BY_INTERFACE,
+    NAMES,
+    PROTOCOLS,
+    REST,
+    Form,
+    Layer,
+    Plan,
+    Protocol,
+    Show,
+    laid_out,
+    shown,
+)
 from ringminus.tap import (
     EVENTS,
     BusMessage,
@@ -36,6 +48,7 @@ from ringminus.wire import Array, Bytes, Int
 
 Values = Callable[[Decoder, Event], Sequence[Any]]
 """The values of a field in an event: none, one, or several where there are several such messages."""
+GUID_SIZE = 16
 ALL = frozenset(EVENTS)
 CHANNEL_EVENTS: frozenset[type[Event]] = frozenset(
     (
@@ -165,12 +178,12 @@ class Catalogue:
         messages = Labels(dict(enumerate(dict.fromkeys(form.name for _, form in forms))))
         message: Values = lambda d, e: [one.message for one in layers(d, e)]  # noqa: E731
         self._add(Field(f"{name}.message", Kind.TEXT, events, message, messages, title="the message's name"))
-        for path, (kind, labels) in _paths(protocol, forms).items():
+        for path, (kind, labels, show) in _paths(protocol, forms).items():
             named = Labels.of(labels) if labels is not None else None
             if path == protocol.selector:
                 numbers = Labels({number: form.name for number, form in forms})
                 named = numbers if named is None else numbers.merged((named,))
-            self._add(Field(f"{name}.{path}", kind, events, _in_layers(layers, path), named))
+            self._add(Field(f"{name}.{path}", kind, events, _in_layers(layers, path, kind, show), named))
 
     def find(self, name: str) -> Field | None:
         """The field of that name, or of another name that people use for it."""
@@ -257,11 +270,23 @@ def _layers_of(name: str, roots: frozenset[str], events: frozenset[type[Event]])
     return layers
 
 
-def _in_layers(layers: LayersOf, path: str) -> Values:
+def _in_layers(layers: LayersOf, path: str, kind: Kind, show: Show | None) -> Values:
     def values(decoder: Decoder, event: Event) -> Sequence[Any]:
         return [value for one in layers(decoder, event) if (value := one.get(path)) is not None]
 
-    return values
+    def converted(decoder: Decoder, event: Event) -> Sequence[Any]:
+        return [_converted(value, kind, show) for value in values(decoder, event)]
+
+    return converted if kind in (Kind.TEXT, Kind.GUID) else values
+
+
+def _converted(value: Any, kind: Kind, show: Show | None) -> Any:
+    """Bytes as what they stand for; a GUID that is cut short stays bytes."""
+    if not isinstance(value, bytes):
+        return value
+    if kind is Kind.GUID:
+        return UUID(bytes_le=value) if len(value) == GUID_SIZE else value
+    return shown(value, show)
 
 
 def _forms(protocol: Protocol) -> Iterator[tuple[int, Form]]:
@@ -270,29 +295,39 @@ def _forms(protocol: Protocol) -> Iterator[tuple[int, Form]]:
             yield number, form
 
 
-def _paths(
-    protocol: Protocol, forms: Iterable[tuple[int, Form]]
-) -> dict[str, tuple[Kind, type[IntEnum] | type[IntFlag] | None]]:
-    """The fields of all messages of a protocol, and how their values are named."""
-    named = protocol.labels
-    found: dict[str, tuple[Kind, type[IntEnum] | type[IntFlag] | None]] = {}
+class Path(NamedTuple):
+    """A field of a protocol's messages: what it holds, how its values are named, and how it is read."""
+
+    kind: Kind
+    labels: type[IntEnum] | type[IntFlag] | None = None
+    show: Show | None = None
+
+
+def _paths(protocol: Protocol, forms: Iterable[tuple[int, Form]]) -> dict[str, Path]:
+    """The fields of all messages of a protocol."""
+    found: dict[str, Path] = {}
     if protocol.selector:
-        found[protocol.selector] = Kind.NUMBER, named.get(protocol.selector)
+        found[protocol.selector] = Path(Kind.NUMBER, protocol.labels.get(protocol.selector))
     others = () if protocol.otherwise is None else ((0, protocol.otherwise),)
     for plan in (*laid_out(protocol, None), *(Plan(protocol, form) for _, form in (*forms, *others))):
         for place in plan.places.values():
             kind = Kind.NUMBER
             if isinstance(place.kind, Bytes):
-                kind = Kind.BYTES
+                kind = _SHOWN.get(place.show, Kind.BYTES)
             elif isinstance(place.kind, Array):
                 kind = Kind.NUMBERS
-            found.setdefault(place.name, (kind, place.labels))
+            found.setdefault(place.name, Path(kind, place.labels, place.show))
         for part in plan.parts.values():
             if part.of not in PROTOCOLS:
-                kind = Kind.NUMBERS if isinstance(part.of, Int) else Kind.BYTES
-                found.setdefault(part.name, (kind, named.get(part.name)))
-    found[REST] = Kind.BYTES, None
+                show = protocol.shows.get(part.name)
+                kind = Kind.NUMBERS if isinstance(part.of, Int) else _SHOWN.get(show, Kind.BYTES)
+                found.setdefault(part.name, Path(kind, protocol.labels.get(part.name), show))
+    found[REST] = Path(Kind.BYTES)
     return found
+
+
+_SHOWN: dict[Show | None, Kind] = {Show.GUID: Kind.GUID, Show.TEXT: Kind.TEXT, Show.UTF16: Kind.TEXT}
+"""What bytes are that are read in another way."""
 
 
 def _reach() -> dict[str, frozenset[tuple[type[Event], str]]]:
