@@ -14,7 +14,7 @@ from ringminus.switch.nat.config import NatConfig
 from ringminus.switch.nat.fragments import Fragmenter
 from ringminus.switch.nat.library import LARGEST_PACKET, TELLS_OF_EVERY_SOCKET
 from ringminus.switch.nat.screen import Drop, Screen
-from ringminus.switch.nat.segments import RAISED_MSS, RAISED_MTU, Segments
+from ringminus.switch.nat.segments import RAISED_MSS, RAISED_MTU, Segments, is_superseded
 from ringminus.switch.nat.sockets import Sockets
 from ringminus.switch.nat.stack import MILLISECOND, Stack
 from ringminus.switch.port import Port
@@ -207,6 +207,8 @@ class Nat:
                 elif kind != _IPV4:
                     protocol = 0
                 if protocol == _TCP:
+                    if sent and is_superseded(data, sent[0], version):
+                        continue
                     taken = port.send(Frame(data, None, _VALID, self._segments.to_guest(data, version)))
                 elif len(data) > self._largest:
                     taken = self._send_fragments(port, data, version)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from ringminus.switch import wire
 from ringminus.switch.checksum import ones_sum
 from ringminus.switch.headers import UNKNOWN, parse
-from ringminus.switch.wire import EthernetHeader, TcpFlag, TcpOption
+from ringminus.switch.wire import EthernetHeader, IpProtocol, TcpFlag, TcpOption
 
 RAISED_MSS = 65535 // 3
 """Payload bytes of the segments that libslirp sends. It has no window scaling; measured with windows of
@@ -34,9 +34,15 @@ _ADDRESS_SIZE = {4: 4, 6: 16}
 _PORTS = {4: EthernetHeader.SIZE + wire.Ipv4Header.SIZE, 6: EthernetHeader.SIZE + wire.Ipv6Header.SIZE}
 _KEY = {version: slice(_ADDRESSES[version], _PORTS[version] + 4) for version in (4, 6)}
 _HEADERS = {version: _PORTS[version] + wire.TcpHeader.SIZE for version in (4, 6)}
+_PROTOCOL = {
+    4: EthernetHeader.SIZE + wire.Ipv4Header.offset_of("protocol"),
+    6: EthernetHeader.SIZE + wire.Ipv6Header.offset_of("next_header"),
+}
+_TYPE = slice(EthernetHeader.SIZE - 2, EthernetHeader.SIZE)
 _FLAGS = wire.TcpHeader.offset_of("offset_and_flags") + 1
 _CHECKSUM = wire.TcpHeader.offset_of("checksum")
 _URGENT = wire.TcpHeader.offset_of("urgent")
+_ACK = int(TcpFlag.ACK)
 _MSS_SIZE = 4
 _SMALLEST_MSS = 32  # libslirp sends no smaller ones
 
@@ -99,6 +105,20 @@ class Segments:
             return 0
         mss = self._mss.get(data[_KEY[version]]) or DEFAULT_MSS[version]
         return mss if payload > mss else 0
+
+
+def is_superseded(data: bytes, following: bytes, version: int) -> bool:
+    """Whether a TCP frame from libslirp only acknowledges what the next one, with data of the same
+    connection, acknowledges too: it looks at its timer for late acknowledgments before its sockets."""
+    headers = _HEADERS[version]
+    if len(data) != headers or len(following) <= headers or data[_PORTS[version] + _FLAGS] != _ACK:
+        return False
+    key = _KEY[version]
+    return (
+        data[key] == following[key]
+        and following[_PROTOCOL[version]] == IpProtocol.TCP
+        and data[_TYPE] == following[_TYPE]
+    )
 
 
 def _find_mss(data: bytes, begin: int, end: int) -> int:

@@ -9,7 +9,18 @@ import struct
 import pytest
 
 from ringminus.switch.nat.segments import RAISED_MSS
-from support.nat_guest import ACK, ADDRESS, FIN, HOST, HOST6, PSH, URG, Connection, Guest
+from support.nat_guest import (
+    ACK,
+    ADDRESS,
+    FIN,
+    HOST,
+    HOST6,
+    MILLISECOND,
+    PSH,
+    URG,
+    Connection,
+    Guest,
+)
 
 from .conftest import MakeGuest
 
@@ -51,6 +62,22 @@ def test_the_gateway_s_address_is_the_host_s_loopback(guest: Guest, server: sock
         end.setblocking(True)
         end.sendall(b"200 OK")
         guest.until(lambda: connection.received == b"200 OK")
+
+
+def test_an_acknowledgment_goes_with_data_that_are_there(guest: Guest, server: socket.socket) -> None:
+    """A guest that asks and waits for the answer has one frame to look at, not two."""
+    connection, end = meet(guest, server)
+    connection.silent = True  # it acknowledges with its next question
+    with end:
+        for _ in range(3):
+            connection.send(ACK | PSH, b"?")
+            assert end.recv(1) == b"?"
+            end.sendall(b"!")
+            count = len(connection.segments)
+            guest.clock.advance(5 * MILLISECOND)  # of itself, libslirp acknowledges after 2 ms
+            guest.reactor.dispatch(5)
+            (segment,) = connection.segments[count:]
+            assert (segment.data, segment.acknowledgment) == (b"!", connection.sequence)
 
 
 def test_the_ends_close_one_after_the_other(guest: Guest, server: socket.socket) -> None:
