@@ -1,4 +1,4 @@
-"""Real guests, recorded and played again: to our device without a guest, and to a guest without our device."""
+"""Real guests, recorded and played again: to our device without a guest, and to a guest without our disk."""
 
 from __future__ import annotations
 

@@ -122,7 +122,11 @@ class Recording:
         if known is not None and known.interface == packet.interface:
             return known
         offer = self._offers.get(packet.relid)
-        instance = UUID(bytes_le=offer.offer.if_instance) if offer is not None else UUID(int=packet.relid & 0xFFFF_FFFF)
+        instance = (
+            UUID(bytes_le=offer.offer.if_instance)
+            if offer is not None
+            else UUID(int=packet.relid & 0xFFFF_FFFF)
+        )
         for one in self.devices:
             if one.instance == instance and one.interface == packet.interface:
                 self._join(one, packet.relid, packet.channel)

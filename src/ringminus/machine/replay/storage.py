@@ -237,8 +237,9 @@ def _opened(
         if config.path is None:
             continue
         base = open_disk(config.path, config.format, True, config.sector_size)
-        unmaps = units[lun].unmaps if lun in units else None
-        disk = Overlay(base, read_only=config.read_only, unmaps=unmaps is not False)
+        known = units.get(lun, RecordedUnit())
+        disk = Overlay(base, read_only=config.read_only, unmaps=known.unmaps is not False)
+        disk.identity = known.identity or base.identity  # a copy of the disk has another name
         disks.append(disk)
         placed[lun] = disk
     return placed
