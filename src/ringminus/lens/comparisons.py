@@ -140,10 +140,11 @@ def _text(labels: Labels | None, _unit: Unit | None, sign: str, value: Literal) 
 def _matches(kind: Kind, labels: Labels | None, value: Literal) -> Check:
     if not isinstance(value, Text | Word):
         raise Mismatch('matches takes a regular expression in quotes, as in matches "^read_(6|10)$"')
+    text = value.raw if isinstance(value, Text) else value.value
     try:
-        pattern = re.compile(value.value, re.IGNORECASE)
-        binary = re.compile(value.value.encode(), re.IGNORECASE | re.DOTALL)
-    except re.error as error:
+        pattern = re.compile(text, re.IGNORECASE)
+        binary = re.compile(text.encode(), re.IGNORECASE | re.DOTALL)
+    except (re.error, OverflowError) as error:
         raise Mismatch(f"that is no regular expression: {error}") from None
     if kind is Kind.TEXT:
         return lambda found: pattern.search(found) is not None

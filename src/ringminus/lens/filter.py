@@ -114,6 +114,8 @@ class _Compiler:
                 end = len(self._text.rstrip())
                 return FilterError(f"the filter ends too early: {_wanted(expected)}", self._text, end)
             start, length = token.start_pos or 0, len(token)
+            if token.type == "RPAR" and expected == {"$END"}:
+                return FilterError("no parenthesis was opened for this one", self._text, start)
         else:
             expected = set(error.allowed or ()) if isinstance(error, UnexpectedCharacters) else set()
             start, length = error.pos_in_stream or 0, 1

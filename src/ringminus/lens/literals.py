@@ -44,9 +44,10 @@ class Octets:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Text in quotes."""
+    """Text in quotes; in `raw` backslashes are as they were written, as regular expressions want them."""
 
     value: str
+    raw: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +90,11 @@ def _number(text: str) -> Number:
 
 
 def _string(text: str) -> Text:
+    raw = text[1:-1]
     try:
-        return Text(str(ast.literal_eval(text)))
-    except (SyntaxError, ValueError):  # a backslash that means nothing in Python, as in "\d"
-        return Text(text[1:-1])
+        return Text(str(ast.literal_eval(text)), raw)
+    except (SyntaxError, ValueError):  # a backslash that means nothing in Python
+        return Text(raw, raw)
 
 
 READERS: dict[str, Callable[[str], Literal]] = {
