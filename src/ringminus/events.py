@@ -29,6 +29,8 @@ class Event(Changeable):
 
     POINT: ClassVar[str] = ""
     NAME: ClassVar[str] = ""
+    ON_DEMAND: ClassVar[bool] = False
+    """Whether they are so many that only who asks for them by name gets them."""
     time: int
     vp: int
     sequence: int = field(default=0, kw_only=True, compare=False)
@@ -52,6 +54,56 @@ class VmExit(Event):
     rip: int
     detail: int
     ns: int
+
+
+@dataclass(slots=True)
+class CpuidRead(Event):
+    """CPUID was executed: a leaf of what the guest is told about its processor and its hypervisor.
+
+    What it is told can be changed: `eax`, `ebx`, `ecx` and `edx`."""
+
+    POINT = "cpuid"
+    NAME = "cpuid"
+    SETTABLE: ClassVar[Mapping[str, Kind]] = dict.fromkeys(("eax", "ebx", "ecx", "edx"), 32)
+    leaf: int
+    subleaf: int
+    eax: int
+    ebx: int
+    ecx: int
+    edx: int
+
+
+@dataclass(slots=True)
+class PageFault(Event):
+    """The guest's processor raised a page fault, which the guest's kernel deals with itself: nothing leaves
+    the guest.
+
+    `address` is CR2, `rip` the instruction. The rest is the error code: whether the page was `present` and
+    forbidden, or not there; whether it was a `write` or a `fetch` of an instruction, neither being a read;
+    whether by the guest's `user` programs; and whether the page tables have `reserved` bits set."""
+
+    POINT = "faults"
+    NAME = "fault"
+    ON_DEMAND = True
+    address: int
+    rip: int
+    present: bool
+    write: bool
+    fetch: bool
+    user: bool
+    reserved: bool
+
+
+@dataclass(slots=True)
+class Halt(Event):
+    """A virtual processor had nothing to do until an interrupt came, for `idle` units of 100 ns. It said so
+    by `how`: `hlt`, or by reading the register `guest idle`. `rip` is where it goes on."""
+
+    POINT = "halts"
+    NAME = "halt"
+    how: str
+    rip: int
+    idle: int
 
 
 @dataclass(slots=True)
@@ -211,6 +263,18 @@ class MmioAccess(Event):
     size: int
     write: bool
     value: int
+
+
+@dataclass(slots=True)
+class SerialData(Event):
+    """Bytes went through a serial port: a line of the guest's, or what it sent before it stopped for a while,
+    or what was typed at once. `base` is the port's first I/O port."""
+
+    POINT = "serial"
+    NAME = "serial"
+    base: int
+    to_guest: bool
+    data: bytes
 
 
 @dataclass(slots=True)
@@ -380,6 +444,7 @@ class Violation(Event):
 
 EVENTS: tuple[type[Event], ...] = (
     VmExit,
+    CpuidRead,
     MsrAccess,
     Hypercall,
     SynicMessage,
@@ -388,6 +453,9 @@ EVENTS: tuple[type[Event], ...] = (
     TimerExpired,
     PortIo,
     MmioAccess,
+    SerialData,
+    PageFault,
+    Halt,
     BusMessage,
     ChannelState,
     GpadlChange,
@@ -396,3 +464,5 @@ EVENTS: tuple[type[Event], ...] = (
     NetworkFrame,
     Violation,
 )
+USUAL = tuple(kind for kind in EVENTS if not kind.ON_DEMAND)
+"""Those that who asks for all of them gets."""

@@ -35,10 +35,16 @@ from ringminus.events import (
     NO_INTERFACE as NO_INTERFACE,
 )
 from ringminus.events import (
+    USUAL as USUAL,
+)
+from ringminus.events import (
     BusMessage as BusMessage,
 )
 from ringminus.events import (
     ChannelState as ChannelState,
+)
+from ringminus.events import (
+    CpuidRead as CpuidRead,
 )
 from ringminus.events import (
     DeviceMessage as DeviceMessage,
@@ -51,6 +57,9 @@ from ringminus.events import (
 )
 from ringminus.events import (
     GpadlChange as GpadlChange,
+)
+from ringminus.events import (
+    Halt as Halt,
 )
 from ringminus.events import (
     Hypercall as Hypercall,
@@ -68,10 +77,16 @@ from ringminus.events import (
     NetworkFrame as NetworkFrame,
 )
 from ringminus.events import (
+    PageFault as PageFault,
+)
+from ringminus.events import (
     PortIo as PortIo,
 )
 from ringminus.events import (
     RingPacket as RingPacket,
+)
+from ringminus.events import (
+    SerialData as SerialData,
 )
 from ringminus.events import (
     SynicMessage as SynicMessage,
@@ -102,6 +117,7 @@ class Tap(ChangePoints):
     def __init__(self) -> None:
         super().__init__()
         self.exits: Callable[[VmExit], None] | None = None
+        self.cpuid: Callable[[CpuidRead], None] | None = None
         self.msrs: Callable[[MsrAccess], None] | None = None
         self.hypercalls: Callable[[Hypercall], None] | None = None
         self.messages: Callable[[SynicMessage], None] | None = None
@@ -110,6 +126,9 @@ class Tap(ChangePoints):
         self.timers: Callable[[TimerExpired], None] | None = None
         self.ports: Callable[[PortIo], None] | None = None
         self.mmio: Callable[[MmioAccess], None] | None = None
+        self.serial: Callable[[SerialData], None] | None = None
+        self.faults: Callable[[PageFault], None] | None = None
+        self.halts: Callable[[Halt], None] | None = None
         self.bus: Callable[[BusMessage], None] | None = None
         self.channels: Callable[[ChannelState], None] | None = None
         self.gpadls: Callable[[GpadlChange], None] | None = None

@@ -25,7 +25,7 @@ from ringminus.hypervisor.wire import (
     VpAssistPage,
 )
 from ringminus.memory import PAGE_MASK, PAGE_SIZE
-from ringminus.tap import MmioAccess, MsrAccess, PortIo, Scope
+from ringminus.tap import CpuidRead, MmioAccess, MsrAccess, PortIo, Scope
 
 if TYPE_CHECKING:
     from ringminus.hypervisor.partition import Partition
@@ -83,7 +83,17 @@ class VirtualProcessor:
 
     def cpuid(self, leaf: int, subleaf: int) -> Leaf:
         """EAX, EBX, ECX, EDX."""
+        if self._tap.cpuid is not None:
+            return self._observed_cpuid(leaf, subleaf)
         return self._cpuid.answer(leaf, subleaf)
+
+    def _observed_cpuid(self, leaf: int, subleaf: int) -> Leaf:
+        told = self._cpuid.answer(leaf, subleaf)
+        event = CpuidRead(self._clock.reference_time(), self.index, leaf, subleaf, *told)
+        if event.POINT in self._tap.changers:
+            self._tap.decide(event, event.POINT)
+        self._tap.tell(event)
+        return event.eax, event.ebx, event.ecx, event.edx
 
     def read_msr(self, msr: int) -> int:
         """RDMSR; #GP for what is not there."""

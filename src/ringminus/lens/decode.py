@@ -14,6 +14,7 @@ from ringminus.protocol import BY_INTERFACE, NAMES, PROTOCOLS, Layer, Value, dis
 from ringminus.tap import (
     BusMessage,
     ChannelState,
+    CpuidRead,
     DeviceMessage,
     Event,
     Hypercall,
@@ -89,13 +90,6 @@ class Decoder:
         """What a completion answers, or a device's message, if that has been noted."""
         self.note(event)
         return self._request
-
-    def message(self, packet: RingPacket) -> str:
-        """What a packet's innermost message is called."""
-        protocol = BY_INTERFACE.get(packet.interface)
-        if protocol is None:
-            return f"type {packet.kind}"
-        return list(flat([dissect(protocol, packet.payload, to_guest=packet.to_guest)]))[-1].message
 
     def carried(self, event: Event) -> Layer | None:
         """The message that an event carries; it may have others within."""
@@ -198,7 +192,14 @@ def _hypercall(event: Hypercall, _request: object) -> Layer | None:
 def _msr(event: MsrAccess, _request: object) -> Layer | None:
     if event.fault and not event.write:
         return None
-    return _numbered("msr_value", event.msr, event.value.to_bytes(8, "little"))
+    value = event.value & 0xFFFFFFFFFFFFFFFF  # files may say anything
+    return _numbered("msr_value", event.msr, value.to_bytes(8, "little"))
+
+
+def _cpuid(event: CpuidRead, _request: object) -> Layer | None:
+    registers = (event.eax, event.ebx, event.ecx, event.edx)
+    data = b"".join((one & 0xFFFFFFFF).to_bytes(4, "little") for one in registers)
+    return _numbered("cpuid_leaf", event.leaf, data)
 
 
 def _device(event: DeviceMessage, request: DeviceMessage | None) -> Layer | None:
@@ -220,6 +221,7 @@ _NAMES: dict[type[Event], tuple[str, ...]] = {}
 _INSIDE: dict[type[Event], Callable[[Any, Any], Layer | None]] = {
     RingPacket: _packet,
     MsrAccess: _msr,
+    CpuidRead: _cpuid,
     SynicMessage: _synic,
     BusMessage: _bus,
     Hypercall: _hypercall,

@@ -34,11 +34,13 @@ from ringminus.tap import (
     EVENTS,
     BusMessage,
     ChannelState,
+    CpuidRead,
     DeviceMessage,
     Event,
     EventSignal,
     GpadlChange,
     Hypercall,
+    MsrAccess,
     NetworkFrame,
     RingPacket,
     SynicMessage,
@@ -58,11 +60,14 @@ CHANNEL_EVENTS: frozenset[type[Event]] = frozenset(
 )
 ROOTS: tuple[tuple[type[Event], str], ...] = (
     (SynicMessage, "vmbus"),
+    (SynicMessage, "synic_message"),
     (BusMessage, "vmbus"),
+    (MsrAccess, "msr_value"),
+    (CpuidRead, "cpuid_leaf"),
     (Hypercall, "hypercall_input"),
     (NetworkFrame, "ethernet"),
 )
-"""Events whose message is always of the same protocol."""
+"""Events whose messages are of these protocols, whatever the device."""
 
 
 class Kind(Enum):

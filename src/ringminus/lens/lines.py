@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from enum import IntFlag
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
@@ -14,21 +14,25 @@ from ringminus.clock import REFERENCE_HZ
 from ringminus.lens.channels import title_of
 from ringminus.lens.decode import EventLayer, flat
 from ringminus.lens.labels import keys
-from ringminus.protocol import NAMES, PADDING, PROTOCOLS, REST, Layer, Value
+from ringminus.protocol import NAMES, PADDING, PROTOCOLS, REST, Layer, Show, Value
 from ringminus.tap import (
     BusMessage,
     ChannelState,
+    CpuidRead,
     DeviceMessage,
     Event,
     EventSignal,
     GpadlChange,
+    Halt,
     Hypercall,
     Interrupt,
     MmioAccess,
     MsrAccess,
     NetworkFrame,
+    PageFault,
     PortIo,
     RingPacket,
+    SerialData,
     SynicMessage,
     TimerExpired,
     Violation,
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
 
 FIELDS_SHOWN, FIELDS_OUTSIDE = 8, 2
 BYTES_SHOWN = 16
+GUID_SIZE = 16
 LONGEST_VALUE = 64
 LARGEST_DECIMAL = 0xFFFF
 TO_HOST, TO_GUEST, INSIDE = "→", "←", " "
@@ -162,9 +167,15 @@ def _fields(layer: Layer) -> list[Part]:
             found.append(Part(f"{',' if shown > 1 else ''} and {len(one.value)} bytes", "field"))  # type: ignore[arg-type]
             continue
         found.append(Part(f"{',' if shown > 1 else ''} {name} ", "field"))
-        text = one.text if one.label or one.show is not None else value_text(one.value)
+        text = _text(one)
         found.append(Part(text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…", "value"))
     return found
+
+
+def _text(one: Value) -> str:
+    if one.show is Show.GUID and isinstance(one.value, bytes):
+        return _title_of(one.value) or one.text
+    return one.text if one.label or one.show is not None else value_text(one.value)
 
 
 def _tells(layer: Layer, one: Value) -> bool:
@@ -205,20 +216,39 @@ def value_text(value: object) -> str:
 
 
 def octets_text(data: bytes) -> str:
-    """Bytes in hexadecimal, the first ones of many; a GUID that stands for a device as its name."""
-    if len(data) == BYTES_SHOWN:
-        guid = UUID(bytes_le=data)
-        title = title_of(guid)
-        if title != str(guid):
-            return title
+    """Bytes in hexadecimal, the first ones of many."""
+    title = _title_of(data)
+    if title:
+        return title
     short = data.rstrip(b"\0") or data[:1]
     more = "…" if len(short) > BYTES_SHOWN else ""
     return f"{short[:BYTES_SHOWN].hex()}{more}" + (f"[{len(data)}]" if len(short) < len(data) or more else "")
 
 
+def _title_of(data: bytes) -> str:
+    """What devices of the class are called whose GUID this is; "" if there are none."""
+    if len(data) != GUID_SIZE:
+        return ""
+    guid = UUID(bytes_le=data)
+    title = title_of(guid)
+    return title if title != str(guid) else ""
+
+
 # ------------------------------------------------------------ events
 
 Words = tuple[str, str, list[Part]]
+
+
+def _bits(layer: Layer) -> Iterator[Part]:
+    """The fields of bits of a value that has been shown as a whole."""
+    said = [one for one in layer.values if one.value and (one.label or one.width)]
+    for number, one in enumerate(said):
+        between = ", " if number else " "
+        if one.width == 1:
+            yield Part(between + one.name.rpartition(".")[2], "value")
+        else:
+            yield Part(f"{between}{one.name.rpartition('.')[2]} " if one.width else between, "field")
+            yield Part(one.text, "value")
 
 
 def _name_of(table: str, number: int) -> str:
@@ -231,14 +261,45 @@ def _exit(event: VmExit, _layers: list[Layer], _channel: ChannelState | None) ->
         detail = _name_of("msr.msr", event.detail)
     elif event.reason == "hypercall":
         detail = _name_of("hypercall.code", event.detail & 0xFFFF)
+    elif event.reason == "cpuid":
+        detail = _name_of("cpuid.leaf", event.detail)
     took = f" rip {event.rip:#x}, took {event.ns / 1000:.1f} µs"
     return TO_HOST, "exit", [Part(event.reason, "name"), Part(f" {detail}", "value"), Part(took)]
 
 
-def _msr(event: MsrAccess, _layers: list[Layer], _channel: ChannelState | None) -> Words:
+def _cpuid(event: CpuidRead, layers: list[Layer], _channel: ChannelState | None) -> Words:
+    subleaf = f".{event.subleaf}" if event.subleaf else ""
+    parts = [Part(_name_of("cpuid.leaf", event.leaf) + subleaf, "name")]
+    for layer in layers:
+        parts += _fields(layer)
+    return TO_GUEST, "cpuid", parts
+
+
+def _serial(event: SerialData, _layers: list[Layer], _channel: ChannelState | None) -> Words:
+    text = event.data.decode("utf-8", "replace").rstrip("\r\n")
+    return _direction(event.to_guest), "serial", [Part(text, "value")]
+
+
+def _fault(event: PageFault, _layers: list[Layer], _channel: ChannelState | None) -> Words:
+    what = "fetch" if event.fetch else "write" if event.write else "read"
+    why = "reserved bits" if event.reserved else "forbidden" if event.present else "not there"
+    parts = [
+        Part(f"{'user' if event.user else 'kernel'} {what} ", "name"),
+        Part(f"{event.address:#x}", "value"),
+    ]
+    return INSIDE, "fault", [*parts, Part(f" {why}, rip {event.rip:#x}")]
+
+
+def _halt(event: Halt, _layers: list[Layer], _channel: ChannelState | None) -> Words:
+    idle = f"{event.idle * 1000 / REFERENCE_HZ:.3f} ms"
+    return INSIDE, "halt", [Part(event.how, "name"), Part(f" for {idle}, rip {event.rip:#x}")]
+
+
+def _msr(event: MsrAccess, layers: list[Layer], _channel: ChannelState | None) -> Words:
     parts = [Part("wrmsr " if event.write else "rdmsr ", "protocol"), Part(event.name, "name")]
     if event.write or not event.fault:
         parts.append(Part(f" {event.value:#x}", "value"))
+        parts += [part for layer in layers for part in _bits(layer)]
     if event.fault:
         parts.append(Part(" #GP", "bad"))
     return (TO_HOST if event.write else TO_GUEST), "msr", parts
@@ -363,6 +424,10 @@ def _direction(to_guest: bool) -> str:
 
 _WORDS: dict[type[Event], Callable[[Any, list[Layer], ChannelState | None], Words]] = {
     VmExit: _exit,
+    CpuidRead: _cpuid,
+    SerialData: _serial,
+    PageFault: _fault,
+    Halt: _halt,
     MsrAccess: _msr,
     Hypercall: _hypercall,
     SynicMessage: _message,

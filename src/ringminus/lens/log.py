@@ -11,7 +11,7 @@ from ringminus.clock import REFERENCE_HZ
 from ringminus.errors import ConfigError, HostError
 from ringminus.lens.decode import Decoder
 from ringminus.lens.lines import line
-from ringminus.tap import EVENTS, ChannelState, Event, Tap
+from ringminus.tap import EVENTS, USUAL, ChannelState, Event, Tap
 
 ALIASES = {"exit": "exits", "msr": "msrs", "hypercall": "hypercalls", "port": "ports"}
 BUFFER_SIZE = 1 << 16
@@ -27,7 +27,7 @@ def parse_points(text: str) -> list[type[Event]]:
         name = ALIASES.get(word.strip(), word.strip())
         if name != "all" and name not in known:
             raise ConfigError(f"--log knows no events {word.strip()!r}: say {', '.join(known)} or all")
-        chosen |= known if name == "all" else {name: known[name]}
+        chosen |= {one.POINT: one for one in USUAL} if name == "all" else {name: known[name]}
     return list(chosen.values())
 
 

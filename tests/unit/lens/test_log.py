@@ -8,14 +8,15 @@ import pytest
 
 from ringminus.errors import ConfigError, HostError
 from ringminus.lens.log import EventLog, parse_points
-from ringminus.tap import EVENTS, Hypercall, Interrupt, MsrAccess, Tap, VmExit
+from ringminus.tap import EVENTS, USUAL, Hypercall, Interrupt, MsrAccess, Tap, VmExit
 
 
 def test_points_are_named_with_commas() -> None:
     assert parse_points("exits, msr,hypercalls") == [VmExit, MsrAccess, Hypercall]
     assert parse_points("exits,exits,exit") == [VmExit]
-    assert parse_points("all") == list(EVENTS)
-    assert set(parse_points("msrs,all")) == set(EVENTS)
+    assert parse_points("all") == list(USUAL)
+    assert set(parse_points("msrs,all")) == set(USUAL)
+    assert set(parse_points("faults,all")) == set(EVENTS)
 
 
 @pytest.mark.parametrize("text", ["", "exits,", "nothing", "all,nothing"])
