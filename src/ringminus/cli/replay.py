@@ -155,7 +155,7 @@ def _play_guest(
     with contextlib.ExitStack() as stack:
         for disk in made.disks:
             stack.callback(disk.close)
-        player = GuestReplay(recorded, made.device, recording.version)
+        player = GuestReplay(recorded, made.device, recording.version, made.network)
         stack.callback(player.close)
         with progress(f"replaying {recorded.title}") as told:
             return player.run(told)

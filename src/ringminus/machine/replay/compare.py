@@ -29,11 +29,6 @@ MAY_DIFFER = {
     "ranges": "the pages are others, and what they hold is compared",
 }
 """Fields of the events that are not compared, and why."""
-FREE: dict[str, str] = {
-    "nvsp.gpadl_handle": "a guest chooses the numbers of its GPADLs",
-    "rndis.request_id": "a guest counts its requests",
-}
-"""Fields of messages that may differ, and why."""
 Observed = RingPacket | DeviceMessage
 
 
@@ -99,9 +94,7 @@ def changes(
     if first is None or second is None:
         found += _bytes("payload", recorded.payload, replayed.payload)
     else:
-        found += _fields(first, second) or _bytes(
-            "payload", _masked(first, recorded), _masked(second, replayed)
-        )
+        found += _fields(first, second) or _bytes("payload", recorded.payload, replayed.payload)
     return tuple(found)
 
 
@@ -112,9 +105,7 @@ def data_changes(recorded: bytes, replayed: bytes) -> tuple[Change, ...]:
 
 def key_of(packet: RingPacket) -> bytes:
     """The same for packets whose messages are the same but for what may differ."""
-    layer = message_of(packet) if FREE else None
-    payload = packet.payload if layer is None else _masked(layer, packet)
-    return bytes((packet.kind & 0xFF,)) + payload
+    return bytes((packet.kind & 0xFF,)) + packet.payload
 
 
 def _own_fields(recorded: Observed, replayed: Observed) -> Iterator[tuple[str, Any, Any]]:
@@ -143,7 +134,7 @@ def _values(layer: Layer) -> dict[str, str]:
         for value in one.values:
             explained = any(value.offset <= start < value.offset + value.size for start in inner)
             name = f"{one.protocol}.{value.name}"
-            if value.name != PADDING and not explained and name not in FREE:
+            if value.name != PADDING and not explained:
                 label = value.label and f" ({value.value})" if isinstance(value.value, int) else ""
                 found[_free_name(found, name)] = f"{value.text}{label}"
     return found
@@ -166,16 +157,6 @@ def _fields(recorded: Layer, replayed: Layer) -> list[Change]:
         for name in (*before, *(one for one in after if one not in before))
         if before.get(name) != after.get(name)
     ]
-
-
-def _masked(layer: Layer, event: Observed) -> bytes:
-    """The bytes of a message without those that may differ."""
-    data = bytearray(event.payload)
-    for one in _flat(layer):
-        for value in one.values:
-            if f"{one.protocol}.{value.name}" in FREE:
-                data[value.offset : value.offset + value.size] = bytes(value.size)
-    return bytes(data)
 
 
 def _bytes(name: str, recorded: bytes, replayed: bytes) -> list[Change]:

@@ -16,6 +16,7 @@ from ringminus.vmbus.device import Device
 
 if TYPE_CHECKING:
     from ringminus.disks.disk import Disk
+    from ringminus.machine.replay.network import NetworkPlay
 
 SCSI = UUID("ba6163d9-04a1-4d29-b605-72e2ffb1dc7f")
 IDE = UUID("32412632-86cb-44a2-9b5c-50d1417354f5")
@@ -24,10 +25,11 @@ STORAGE = (SCSI, IDE)
 
 
 class Made(NamedTuple):
-    """A device, and the disks under it, which are closed after it."""
+    """A device, the disks under it, which are closed after it, and a network adapter's network."""
 
     device: Device
     disks: list[Disk]
+    network: NetworkPlay | None = None
 
 
 def make(
@@ -48,6 +50,11 @@ def make(
         from ringminus.machine.replay.storage import build
 
         return Made(*build(recorded, disks))
+    if recorded.interface == NETWORK:
+        from ringminus.machine.replay.network import NetworkPlay, build_nic
+
+        nic = build_nic(recorded)
+        return Made(nic, [], NetworkPlay(recorded, nic))
     raise ConfigError(_refusal(recorded))
 
 
@@ -67,8 +74,8 @@ def host_of(recorded: RecordedDevice, result: Result) -> HostReplay:
 def _refusal(recorded: RecordedDevice) -> str:
     if recorded.interface == NETWORK:
         return (
-            f"{recorded.title} is a network adapter, whose messages lie in buffers that no recording holds: "
-            "it cannot be replayed; name another channel with --channel"
+            f"{recorded.title} is a network adapter, whose host cannot be replayed: a guest finds what it "
+            "sends in memory that no recording holds; say --side guest, or name another channel with --channel"
         )
     return (
         f"ringminus has no device of class {recorded.interface} to play {recorded.title} to: "

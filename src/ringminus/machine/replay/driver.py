@@ -75,6 +75,8 @@ class GuestSide:
         self._vp = self.partition.vps[0]
         self._inbox: list[Struct] = []
         self._next_kept, self._next_buffer = KEPT_PAGE, BUFFER_PAGE
+        self._returned: dict[int, list[tuple[int, ...]]] = {}
+        """Memory that was lent and is not any more, by its size in pages."""
         self._connection = MESSAGE_CONNECTION_ID
 
     # ------------------------------------------------------------ messages
@@ -165,14 +167,10 @@ class GuestSide:
 
     def lend(self, relid: int, handle: int, pages: int) -> GpaRange | None:
         """Establish a GPADL of memory of its own; None if the host refuses it."""
-        if (
-            not 0 <= handle <= 0xFFFF_FFFF
-            or not 0 < pages <= LARGEST_GPADL // 8
-            or self._next_kept + pages > BUFFER_PAGE
-        ):
-            raise Exhausted(f"the recording lends {pages} pages: there is not so much memory for it here")
-        pfns = range(self._next_kept, self._next_kept + pages)
-        whole = GpaRange(pages * PAGE_SIZE, 0, tuple(pfns))
+        if not 0 <= handle <= 0xFFFF_FFFF or not 0 < pages <= LARGEST_GPADL // 8:
+            raise Exhausted(f"the recording lends {pages} pages as {handle:#x}, which no guest can")
+        pfns = self._kept(pages)
+        whole = GpaRange(pages * PAGE_SIZE, 0, pfns)
         words = RANGE_HEADER.pack(whole.byte_count, 0) + page_numbers(pages).pack(*pfns)
         self._post(
             "GPADL_HEADER",
@@ -188,14 +186,27 @@ class GuestSide:
             self._post("GPADL_BODY", wire.GpadlBody, part, msgnumber=start // IN_BODY, gpadl=handle)
         answer = self._take(wire.GpadlCreated, gpadl=handle)
         if answer is None or answer.creation_status:
+            self._returned.setdefault(pages, []).append(pfns)
             return None
-        self._next_kept += pages
         return whole
 
-    def take_back(self, relid: int, handle: int) -> None:
+    def _kept(self, pages: int) -> tuple[int, ...]:
+        """Pages for a GPADL, which are zeros."""
+        again = self._returned.get(pages)
+        if again:
+            pfns = again.pop()
+            self.memory.write(pfns[0] * PAGE_SIZE, bytes(pages * PAGE_SIZE))
+            return pfns
+        if self._next_kept + pages > BUFFER_PAGE:
+            raise Exhausted(f"the recording lends {pages} pages more than there are here")
+        self._next_kept += pages
+        return tuple(range(self._next_kept - pages, self._next_kept))
+
+    def take_back(self, relid: int, handle: int, pages: GpaRange) -> None:
         """Tear a GPADL down."""
         self._post("GPADL_TEARDOWN", wire.GpadlTeardown, child_relid=relid, gpadl=handle)
-        self._take(wire.GpadlTorndown, gpadl=handle)
+        if self._take(wire.GpadlTorndown, gpadl=handle) is not None:
+            self._returned.setdefault(len(pages.pfns), []).append(tuple(pages.pfns))
 
     def buffer(self, length: int, data: bytes) -> GpaRange:
         """Memory for a packet that begins with `data`, and else is zeros; it is used again when all has been

@@ -10,21 +10,33 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ringminus.changes import ANSWERED, DROPPED, INJECTED
 from ringminus.errors import GuestError, HostError
 from ringminus.machine.replay.compare import Change, Difference, changes, data_changes, name_of
 from ringminus.machine.replay.driver import Exhausted, GuestChannel, GuestSide
-from ringminus.machine.replay.recording import LARGEST_RING, RecordedDevice
+from ringminus.machine.replay.recording import LARGEST_RING, RecordedDevice, Unknown
 from ringminus.machine.replay.result import Result
 from ringminus.machine.services import DeviceServices, HostThreads
 from ringminus.memory import PAGE_SIZE
-from ringminus.tap import ChannelState, Event, GpadlChange, RingPacket, Violation
+from ringminus.tap import (
+    ChannelState,
+    DeviceMessage,
+    Event,
+    GpadlChange,
+    NetworkFrame,
+    RingPacket,
+    Violation,
+)
 from ringminus.vmbus.bus import VmBus
 from ringminus.vmbus.device import Device, Packet
 from ringminus.vmbus.gpa import GpaRange
 from ringminus.vmbus.ring import RingFull
 from ringminus.vmbus.wire import PacketType, Version
+
+if TYPE_CHECKING:
+    from ringminus.machine.replay.network import NetworkPlay
 
 COMPLETION, INBAND = int(PacketType.COMPLETION), int(PacketType.DATA_INBAND)
 GPA_DIRECT = int(PacketType.DATA_USING_GPA_DIRECT)
@@ -53,7 +65,13 @@ class Sent:
 class GuestReplay:
     """Plays one device's recording against `device`, which is ours and closed with it."""
 
-    def __init__(self, recorded: RecordedDevice, device: Device, version: int = Version.WIN10_V5_3) -> None:
+    def __init__(
+        self,
+        recorded: RecordedDevice,
+        device: Device,
+        version: int = Version.WIN10_V5_3,
+        network: NetworkPlay | None = None,
+    ) -> None:
         self.result = Result()
         self._recorded = recorded
         self._side = side = GuestSide()
@@ -61,8 +79,11 @@ class GuestReplay:
         side.tap.keeps_data = True
         side.tap.listen(RingPacket, self._passed)
         side.tap.listen(Violation, self._violated)
+        side.tap.listen(DeviceMessage, self._told)
         self._bus.add(device, DeviceServices(side.partition, HostThreads()))
         self._device = device
+        self._network = network
+        self._messages: deque[DeviceMessage] = deque()
         self._channels: dict[int, GuestChannel] = {}
         self._pages: dict[int, dict[int, GpaRange]] = {}
         self._handles: dict[tuple[int, int], int] = {}
@@ -99,6 +120,12 @@ class GuestReplay:
 
     def _step(self, event: Event) -> None:
         self._side.pass_time(min(event.time, LATEST))
+        try:
+            self._act(event)
+        except Exhausted as error:
+            self._fail(str(error))
+
+    def _act(self, event: Event) -> None:
         if isinstance(event, ChannelState):
             if event.open:
                 self._close(event.relid)  # the guest has restarted without a word
@@ -112,6 +139,10 @@ class GuestReplay:
                 self._await(event)
             else:
                 self._send(event)
+        elif isinstance(event, DeviceMessage) and event.to_guest:
+            self._await_message(event)
+        elif isinstance(event, NetworkFrame) and event.to_guest:
+            self._deliver(event)
 
     def _offer_of(self, index: int) -> int | None:
         """The relid that the device's channel has here."""
@@ -129,8 +160,7 @@ class GuestReplay:
             if pages is not None:
                 lent[event.handle] = pages
         elif event.handle in lent:
-            self._side.take_back(relid, event.handle)
-            del lent[event.handle]
+            self._side.take_back(relid, event.handle, lent.pop(event.handle))
 
     def _open(self, recorded: int, index: int, ring_in: int, ring_out: int) -> None:
         if recorded in self._channels:
@@ -188,6 +218,8 @@ class GuestReplay:
             ranges = self._ranges(event)
             channel.send(kind, transaction_id, event.payload, event.wants_completion, ranges)
             self.result.sent += 1
+        except Unknown as error:
+            self._skipped[str(error)] += 1
         except (Exhausted, GuestError, RingFull) as error:
             self._skipped[f"that have no room here ({error})"] += 1
         finally:
@@ -195,6 +227,8 @@ class GuestReplay:
 
     def _ranges(self, event: RingPacket) -> list[GpaRange]:
         found, data = [], event.data
+        if self._network is not None:
+            data = self._network.prepare(event, self._side.memory, self._lent)
         if event.ranges and not data and self._device.brings_data(_packet(event)):
             self._without_data += 1
         for length in event.ranges:
@@ -203,6 +237,34 @@ class GuestReplay:
             found.append(self._side.buffer(length, data[:length]))
             data = data[length:]
         return found
+
+    def _lent(self, handle: int) -> GpaRange | None:
+        """The memory of a GPADL."""
+        return next((lent[handle] for lent in self._pages.values() if handle in lent), None)
+
+    def _drain(self) -> None:
+        for channel in self._channels.values():
+            channel.drain()
+
+    def _deliver(self, event: NetworkFrame) -> None:
+        """A frame came from the network."""
+        if self._network is not None and not NEVER_ARRIVED & set(event.changed.split(",")):
+            self._network.deliver(event)
+            self._drain()
+
+    def _told(self, event: DeviceMessage) -> None:
+        """The replay's tap saw a message that a packet names."""
+        if event.to_guest:
+            self._messages.append(event)
+
+    def _await_message(self, event: DeviceMessage) -> None:
+        if not self._messages:
+            self._differ("missing", event, None)
+            return
+        self.result.compared += 1
+        found = changes(event, self._messages.popleft())
+        if found:
+            self._differ("changed", event, None, found)
 
     def _passed(self, event: RingPacket) -> None:
         """The replay's tap saw a packet."""
@@ -272,7 +334,7 @@ class GuestReplay:
     def _differ(
         self,
         what: str,
-        event: RingPacket,
+        event: RingPacket | DeviceMessage,
         sent: Sent | None,
         found: tuple[Change, ...] = (),
         note: str = "",
@@ -290,9 +352,9 @@ class GuestReplay:
 
     def _finish(self) -> None:
         result = self.result
-        for packets in self._own.values():
-            for packet in packets:
-                result.differences.append(Difference("extra", name_of(packet)))
+        told = any(isinstance(one, DeviceMessage) for one in self._recorded.events)
+        for own in (*self._own.values(), self._messages if told else ()):
+            result.differences += [Difference("extra", name_of(one)) for one in own]
         if self._without_data:
             result.notes.append(
                 f"{self._without_data} packets brought data that was not recorded: zeros were sent "

@@ -7,12 +7,24 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from ringminus.errors import ConfigError
-from ringminus.tap import BusMessage, ChannelState, DeviceMessage, Event, GpadlChange, RingPacket
+from ringminus.tap import (
+    BusMessage,
+    ChannelState,
+    DeviceMessage,
+    Event,
+    GpadlChange,
+    NetworkFrame,
+    RingPacket,
+)
 from ringminus.vmbus.wire import InitiateContact, OfferChannel, OpenChannel, Version
 from ringminus.wire import ShortBuffer
 
 LARGEST_RING = 4096
 """In pages; recordings that say more are not believed."""
+
+
+class Unknown(Exception):
+    """What a packet carried is not in the recording; the message says what."""
 
 
 @dataclass(slots=True)
@@ -81,6 +93,10 @@ class Recording:
         elif isinstance(event, DeviceMessage):
             for one in self.devices:
                 if one.title == event.device:
+                    one.events.append(event)
+        elif isinstance(event, NetworkFrame):
+            for one in self.devices:
+                if one.title == event.adapter:
                     one.events.append(event)
         elif isinstance(event, BusMessage):
             self._see(event)
