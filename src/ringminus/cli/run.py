@@ -18,6 +18,7 @@ from ringminus.tap import EVENTS, Tap
 from ringminus.vmbus.device import Device
 
 if TYPE_CHECKING:
+    from ringminus.cli.changing import Changing
     from ringminus.cli.session import Wishes
     from ringminus.lens.capture.options import CaptureOptions
     from ringminus.machine.gdb.address import GdbAddress
@@ -172,6 +173,23 @@ def _devices(texts: tuple[str, ...]) -> tuple[Callable[[], Device], ...]:
     "wireshark install; a named pipe, or - for standard output. Options: size=100M, files=5 (then the "
     "latest files are kept), points=exits+packets, filter=FILTER (the last).",
 )
+@click.option(
+    "--addon",
+    "addons",
+    multiple=True,
+    metavar="FILE[,KEY=VALUE...]",
+    shell_complete=_complete_files,
+    help="Python that sees and changes what crosses the boundary; ringminus lens hooks tells what it may be.",
+)
+@click.option(
+    "--break",
+    "breaks",
+    multiple=True,
+    metavar="FILTER",
+    help="Stop the guest at such events, and open a prompt; so do Ctrl-C, and Ctrl-] on a terminal. Where "
+    "standard input is no terminal, it is for the prompt.",
+)
+@click.option("--symbols", type=FILE, help="Names for the prompt: a vmlinux, System.map or kallsyms.")
 @click.option("--no-reboot", is_flag=True, help="End where the guest restarts.")
 @click.option("--stats", is_flag=True, help="At the end, tell what left the guest, how often, at what cost.")
 @click.option(
@@ -202,6 +220,9 @@ def run(
     gdb_wait: bool,
     name: str | None,
     captures: tuple[str, ...],
+    addons: tuple[str, ...],
+    breaks: tuple[str, ...],
+    symbols: Path | None,
     no_reboot: bool,
     stats: bool,
     as_json: bool,
@@ -241,9 +262,22 @@ def run(
         from ringminus.cli.session import Wishes
 
         debugger, files = _gdb(gdb, gdb_wait), _captures(captures, console)
-        wishes = Wishes(console, timeout, not no_reboot, debugger, gdb_wait, name, files)
+        changing = _changing(tap, addons, breaks, symbols)
+        wishes = Wishes(console, timeout, not no_reboot, debugger, gdb_wait, name, files, changing)
         status = _run(config, wishes, tap, stats, as_json)
     sys.exit(status)
+
+
+def _changing(
+    tap: Tap, addons: tuple[str, ...], breaks: tuple[str, ...], symbols: Path | None
+) -> Changing | None:
+    if not addons and not breaks:
+        if symbols is not None:
+            raise ConfigError("--symbols without --break: say where to stop, such as --break scsi")
+        return None
+    from ringminus.cli.changing import Changing
+
+    return Changing(tap, addons, breaks, symbols)
 
 
 def _start_log(stack: contextlib.ExitStack, tap: Tap, points: str, path: Path | None) -> None:

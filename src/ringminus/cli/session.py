@@ -29,6 +29,7 @@ from ringminus.vmbus.bus import VmBus
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ringminus.cli.changing import Changing
     from ringminus.cli.watching import Watching
     from ringminus.lens.capture.options import CaptureOptions
     from ringminus.lens.capture.writer import CaptureWriter
@@ -47,7 +48,8 @@ ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 class Wishes:
     """How to run: `console` is tty, stdio or none, `timeout` is in seconds, `gdb` is where a gdb may come,
     for which the guest waits with `gdb_wait`. `name` is how others find the guest; without one it has its
-    disk's or its kernel's name. `captures` are files that what passes is written to."""
+    disk's or its kernel's name. `captures` are files that what passes is written to. `changing` are addons
+    and breakpoints."""
 
     console: str = "stdio"
     timeout: float | None = None
@@ -56,6 +58,7 @@ class Wishes:
     gdb_wait: bool = False
     name: str | None = None
     captures: tuple[CaptureOptions, ...] = ()
+    changing: Changing | None = None
 
 
 class Session:
@@ -72,6 +75,7 @@ class Session:
         self._worker: Worker | None = None
         self._output: Output | None = None
         self._terminal: RawTerminal | None = None
+        self._changing = wishes.changing
         self._gdb: GdbServer | None = None
         self._watching: Watching | None = None
         self._ended: Outcome | None = None
@@ -100,9 +104,13 @@ class Session:
 
         return open_watching(self._config, self._wishes.name, self._tap, self._machine)
 
+    @property
+    def _name(self) -> str:
+        """How others find the guest."""
+        return self._watching.hub.place.name if self._watching is not None else self._wishes.name or ""
+
     def _start_captures(self, stack: contextlib.ExitStack) -> None:
-        name = self._watching.hub.place.name if self._watching is not None else self._wishes.name or ""
-        writers = [stack.enter_context(one.start(self._tap, name)) for one in self._wishes.captures]
+        writers = [stack.enter_context(one.start(self._tap, self._name)) for one in self._wishes.captures]
         if writers:
             self._flush(writers)
 
@@ -151,10 +159,14 @@ class Session:
                 self._worker.hold()
             if self._gdb is not None:
                 self._gdb.attach(self._worker)
+            if self._changing is not None:
+                self._changing.attach(self._worker, self._name)
             if self._ended is not None:
                 self._worker.end(self._ended)
             return await self._worker.run()
         finally:
+            if self._changing is not None:
+                self._changing.detach()
             self._worker = None
             if self._gdb is not None:
                 self._gdb.detach_worker()
@@ -177,12 +189,19 @@ class Session:
         if self._worker is not None:
             self._worker.end(outcome)
 
+    def _interrupt(self, how: str) -> None:
+        """A person wants the guest to stop: at the prompt if there is one, else for good."""
+        if self._changing is None or not self._changing.has_prompt or not self._changing.stop():
+            self._end(Outcome(End.INTERRUPTED, how))
+
     def _listen_outside(self, stack: contextlib.ExitStack) -> None:
         loop = asyncio.get_running_loop()
         for number in ENDING_SIGNALS:
             name = signal.Signals(number).name
             loop.add_signal_handler(number, self._end, Outcome(End.INTERRUPTED, f"by {name}"))
             stack.callback(loop.remove_signal_handler, number)
+        if self._changing is not None and self._changing.has_prompt:
+            loop.add_signal_handler(signal.SIGINT, self._interrupt, "by SIGINT")
         if self._wishes.console == "tty":
             self._terminal = terminal = stack.enter_context(RawTerminal(STDIN))
             for number, react in ((signal.SIGTSTP, terminal.suspend), (signal.SIGCONT, terminal.set_raw)):
@@ -201,12 +220,16 @@ class Session:
             return
         leave = None
         if self._terminal is not None:
-            click.echo("The guest has this terminal; Ctrl-] leaves it and ends the guest.", err=True)
+            leave, does = lambda: self._interrupt("by Ctrl-]"), "ends the guest"
+            if self._changing is not None:
+                self._changing.terminal = self._terminal
+                does = "opens the prompt" if self._changing.has_prompt else does
+            click.echo(f"The guest has this terminal; Ctrl-] leaves it and {does}.", err=True)
             self._terminal.set_raw()
-            leave = lambda: self._end(Outcome(End.INTERRUPTED, "by Ctrl-]"))  # noqa: E731
         self._output = Output(STDOUT, self._hold, self._release, self._closed)
         stack.callback(self._output.close)
-        stack.callback(Input(STDIN, self._type, leave).close)
+        if self._changing is None or not self._changing.takes_input:
+            stack.callback(Input(STDIN, self._type, leave).close)
 
     def _print(self, data: bytes) -> None:
         self.last_lines.add(data)

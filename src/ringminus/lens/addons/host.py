@@ -58,6 +58,8 @@ class AddonHost:
         self.reach: Reach | None = None
         self.say = say
         self.break_here = break_here
+        self.current: Event | None = None
+        """The event that an addon was given last."""
         self._tap = tap
         self._channels_are_noted = False
         self.running = [Running(one, Context(self, one.name, one.options)) for one in addons]
@@ -109,12 +111,17 @@ class AddonHost:
                 call = self._filtered(running, name, method)
                 points.setdefault((hook.event, hook.before), []).append((hook, call))
         for (kind, before), calls in points.items():
-            act = _either(calls, running.context, self.decoder.note)
+            act = _either(calls, running.context, self._enter)
             failed = partial(self._event_failed, running)
             if calls[0][0].changes:
                 running.ends.append(self._tap.change(kind, act, failed, before=before))
             else:
                 running.ends.append(self._tap.listen(kind, partial(_guarded, act, failed)))
+
+    def _enter(self, event: Event) -> None:
+        """An addon gets an event."""
+        self.current = event
+        self.decoder.note(event)
 
     def _filtered(self, running: Running, name: str, method: Call) -> Call:
         """The method, called only with what its filter wants."""
