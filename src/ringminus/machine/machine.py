@@ -20,7 +20,7 @@ from ringminus.machine.memory_map import MemoryMap
 from ringminus.machine.services import DeviceServices, HostThreads
 from ringminus.machine.storage import build_storage
 from ringminus.memory import PAGE_SIZE, GuestMemory
-from ringminus.tap import Tap
+from ringminus.tap import SerialData, Tap
 from ringminus.vmbus.bus import VmBus
 from ringminus.vmbus.device import Device
 
@@ -88,13 +88,18 @@ class Machine:
 
     def _attach_chipset(self, console: Callable[[bytes], None]) -> None:
         ioapic, ports = self.partition.ioapic, self.partition.ports
-        self.serial = Serial(COM1, lambda level: ioapic.set_irq(COM1_IRQ, level), console)
+        self.serial = Serial(COM1, lambda level: ioapic.set_irq(COM1_IRQ, level), console, self._tell_serial)
         self.rtc = Rtc(time.time)
         self.power = AcpiPower(lambda _sleep_type: self.on_power_off(), lambda how: self.on_reset(how))
         self.legacy = LegacyPorts(lambda how: self.on_reset(how))
         for device in (self.serial, self.rtc, self.power, self.legacy):
             for first, count in device.ranges:
                 ports.register(first, count, device)
+
+    def _tell_serial(self, data: bytes, to_guest: bool) -> None:
+        if self.tap.serial is not None:
+            now = self.partition.clock.reference_time()
+            self.tap.serial(SerialData(now, 0, self.serial.base, to_guest, data))
 
     def attach(self, device: Device) -> None:
         """Put a synthetic device on the bus; a guest that is connected finds it at once."""

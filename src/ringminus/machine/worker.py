@@ -19,6 +19,7 @@ from ringminus.hypervisor.crash import CrashReport
 from ringminus.machine.kicker import AlarmDescriptor, Kicker
 from ringminus.machine.machine import Machine
 from ringminus.machine.outcome import End, Outcome
+from ringminus.tap import Halt
 
 REFERENCE_NS = 100
 # the loop's own timers and callbacks have their turn at least this often
@@ -57,6 +58,7 @@ class Worker:
         self._partition = machine.partition
         self._bus = machine.vmbus
         self._vp = machine.partition.vps[0]
+        self._tap = machine.tap
         self._processor = self._vp.processor
         self._timers = machine.partition.timers
         self._clock = machine.partition.clock
@@ -233,8 +235,11 @@ class Worker:
                     break
             self._alarm.set(remaining)
             await self._awake.wait()
-        self._vp.idle = False
-        self._vp.idle_time += self._clock.reference_time() - since
+        how, self._vp.idle = "guest idle" if self._vp.idle else "hlt", False
+        now = self._clock.reference_time()
+        self._vp.idle_time += now - since
+        if self._tap.halts is not None:
+            self._tap.halts(Halt(since, self._vp.index, how, self._processor.rip, now - since))
 
     def _disconnect(self) -> None:
         if self._crash_end is not None:

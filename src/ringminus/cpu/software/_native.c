@@ -36,6 +36,7 @@ static int core_traverse(Core *self, visitproc visit, void *arg) {
     for (int i = 0; i < ASK_COUNT; i++)
         Py_VISIT(self->ask[i]);
     Py_VISIT(self->wake);
+    Py_VISIT(self->fault);
     return 0;
 }
 
@@ -43,6 +44,7 @@ static int core_clear(Core *self) {
     for (int i = 0; i < ASK_COUNT; i++)
         Py_CLEAR(self->ask[i]);
     Py_CLEAR(self->wake);
+    Py_CLEAR(self->fault);
     return 0;
 }
 
@@ -152,6 +154,12 @@ static PyObject *core_set_wake(Core *self, PyObject *wake) {
     Py_RETURN_NONE;
 }
 
+static PyObject *core_set_fault(Core *self, PyObject *fault) {
+    PyObject *wanted = fault == Py_None ? NULL : Py_NewRef(fault);
+    Py_XSETREF(self->fault, wanted);
+    Py_RETURN_NONE;
+}
+
 static PyObject *core_cancel_interrupt(Core *self, PyObject *unused) {
     (void)unused;
     U32_AT(self->cpu, CPU_INTERRUPT_REQUEST) &= ~REQUEST_HARD;
@@ -254,6 +262,7 @@ static PyMethodDef core_methods[] = {
     {"close", (PyCFunction)core_close, METH_NOARGS, "The engine goes; stop does nothing any more."},
     {"request_interrupt", (PyCFunction)core_request_interrupt, METH_O, "Offer an interrupt vector."},
     {"set_wake", (PyCFunction)core_set_wake, METH_O, "What to call when an interrupt meets an idle guest."},
+    {"set_fault", (PyCFunction)core_set_fault, METH_O, "What to call at each page fault: CR2, error code, RIP."},
     {"cancel_interrupt", (PyCFunction)core_cancel_interrupt, METH_NOARGS, "Withdraw it."},
     {"interrupt_requested", (PyCFunction)core_interrupt_requested, METH_NOARGS, "Not taken yet."},
     {"vector", (PyCFunction)core_vector, METH_NOARGS, "The vector last offered."},

@@ -10,6 +10,7 @@
 
 #define RETURN_ADDRESS ((uintptr_t)__builtin_return_address(0))
 #define VECTOR_UD 6
+#define VECTOR_PF 14
 
 /* ---- asking the handler ---- */
 
@@ -240,11 +241,30 @@ bool x86_cpu_exec_interrupt_x86_64(void *cpu, int request) {
     return true;
 }
 
+/* A page fault, before it is delivered, for who watches: CR2, error code, RIP. */
+static void tell_fault(Core *core) {
+    PyEval_RestoreThread(core->thread);
+    PyObject *result = PyObject_CallFunction(core->fault, "KKK", (unsigned long long)core->env->cr[2],
+                                             (unsigned long long)U32_AT(core->env, ENV_ERROR_CODE),
+                                             (unsigned long long)core->env->eip);
+    Py_XDECREF(result);
+    if (result == NULL) {
+        if (core->error_type == NULL)
+            PyErr_Fetch(&core->error_type, &core->error_value, &core->error_trace);
+        else
+            PyErr_Clear();
+        lib.emu_stop(core->uc);
+    }
+    core->thread = PyEval_SaveThread();
+}
+
 /* An exception that the translated code raised: delivered through the guest's IDT by QEMU's own code. */
 void core_deliver(void *uc, uint32_t vector, void *data) {
     Core *core = data;
     (void)uc;
     core->exceptions[vector & 0xff]++;
+    if (vector == VECTOR_PF && core->fault != NULL)
+        tell_fault(core);
     if (core->stepping)
         core->stepping = STEP_DONE;
     lib.do_interrupt(core->cpu);

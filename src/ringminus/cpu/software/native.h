@@ -77,6 +77,7 @@ typedef struct Core {
     uint64_t ram_size, low_size, high_base;
     uint32_t vector; /* the interrupt on offer */
     PyObject *wake;  /* called when an interrupt is offered while the guest does not run */
+    PyObject *fault; /* called at each page fault, or NULL */
     uint64_t exceptions[256], system_calls, interrupts, code_page_count, flushes;
     MmioWindow windows[4];
     int stepping;

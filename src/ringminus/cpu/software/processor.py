@@ -21,6 +21,7 @@ from ringminus.cpu.software import layout
 from ringminus.cpu.software.layout import LAYOUT
 from ringminus.cpu.software.library import x86_const
 from ringminus.cpu.software.timed import timed
+from ringminus.tap import PageFault
 
 if TYPE_CHECKING:
     from ringminus.cpu.software.debug import SoftwareDebug
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 STOPPED, HALTED, SHUTDOWN, DEBUG, FAILED = range(5)
 RFLAGS_IF = 1 << 9
 CR0_PG = 1 << 31
+FAULT_BITS = (1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 4)
+"""Of a page fault's error code: present, write, user, reserved, fetch."""
 PTE_PRESENT, PTE_LARGE = 1, 1 << 7
 PTE_ADDRESS = 0x000F_FFFF_FFFF_F000
 SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs")
@@ -66,7 +69,7 @@ class SoftwareProcessor(Processor):
         self.cancel_interrupt = self._core.cancel_interrupt  # type: ignore[method-assign]
         self.interrupt_requested = self._core.interrupt_requested  # type: ignore[method-assign]
         self.general_register = self._core.register  # type: ignore[method-assign,assignment]
-        self._traced = False
+        self._traced = self._faults_told = False
         self._debug: SoftwareDebug | None = None
         self._set_handler()
 
@@ -78,13 +81,31 @@ class SoftwareProcessor(Processor):
             methods = timed(methods, self, self._engine.tap, self._engine.clock)
         self._core.set_handler(tuple(methods))
 
+    def _watch(self) -> None:
+        """Tell of exits and page faults while somebody listens to them."""
+        tap = self._engine.tap
+        if self._traced != (tap.exits is not None):
+            self._set_handler()
+        if self._faults_told != (tap.faults is not None):
+            self._faults_told = tap.faults is not None
+            self._core.set_fault(self._tell_fault if self._faults_told else None)
+
+    def _tell_fault(self, address: int, code: int, rip: int) -> None:
+        tap = self._engine.tap
+        if tap.faults is not None:
+            present, write, user, reserved, fetch = (bool(code & bit) for bit in FAULT_BITS)
+            now = self._engine.clock.reference_time()
+            tap.faults(PageFault(now, self.index, address, rip, present, write, fetch, user, reserved))
+
     def detach(self) -> None:
         """Let go of the handler, which refers to this processor."""
+        self._core.set_fault(None)
         self._core.set_handler(tuple(_detached for _ in HANDLER_METHODS))
 
     def run(self) -> Exit:
-        if self._traced != (self._engine.tap.exits is not None):
-            self._set_handler()
+        tap = self._engine.tap
+        if self._traced != (tap.exits is not None) or self._faults_told != (tap.faults is not None):
+            self._watch()
         return self.ended(self._core.run())
 
     def ended(self, outcome: int) -> Exit:

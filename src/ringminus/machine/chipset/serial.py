@@ -117,10 +117,18 @@ _THRI = int(Ier.TRANSMIT_EMPTY)
 
 
 class Serial(BytePorts):
-    """`set_irq(level)` drives the interrupt line; `output` takes what the guest sent."""
+    """`set_irq(level)` drives the interrupt line; `output` takes what the guest sent. `watch(data, to_guest)`
+    is shown what goes through the port, by lines and bursts."""
 
-    def __init__(self, base: int, set_irq: Callable[[bool], None], output: Callable[[bytes], None]) -> None:
+    def __init__(
+        self,
+        base: int,
+        set_irq: Callable[[bool], None],
+        output: Callable[[bytes], None],
+        watch: Callable[[bytes, bool], None] | None = None,
+    ) -> None:
         self.base = base
+        self._watch = watch
         self.ranges = ((base, PORTS),)
         self._set_irq = set_irq
         self._output = output
@@ -297,6 +305,8 @@ class Serial(BytePorts):
         driver does when its port is opened (before, its probing would throw them away), and for room in the
         FIFO."""
         taken = data[: HOST_QUEUE_SIZE - len(self._queue)]
+        if taken and self._watch is not None:
+            self._watch(taken, True)
         self._queue.extend(taken)
         self._fill()
         return len(taken)
@@ -319,6 +329,8 @@ class Serial(BytePorts):
         if self._sent:
             sent = bytes(self._sent)
             self._sent.clear()
+            if self._watch is not None:
+                self._watch(sent, False)
             self._output(sent)
 
     # State.
