@@ -20,7 +20,9 @@ class Port:
         self.line = False
         self.edges = 0
         self.out: list[bytes] = []
-        self.serial = Serial(COM1, self._set_irq, self.out.append)
+        self.watched: list[tuple[bytes, bool]] = []
+        watch = lambda data, to_guest: self.watched.append((data, to_guest))  # noqa: E731
+        self.serial = Serial(COM1, self._set_irq, self.out.append, watch)
 
     def _set_irq(self, level: bool) -> None:
         assert level != self.line
@@ -253,3 +255,15 @@ def test_state_comes_back(driven: Port) -> None:
     assert other.serial.save() == state
     assert other.take(23) == b"0123456789abcdefwaiting"
     assert other.read(IIR) & 0xF == IS_THRE and not other.line
+
+
+def test_a_watcher_sees_lines_bursts_and_what_is_typed(driven: Port) -> None:
+    driven.send(b"one\ntwo")
+    assert driven.watched == [(b"one\n", False)]
+    driven.serial.flush()
+    driven.serial.flush()
+    driven.serial.receive(b"typed")
+    driven.serial.receive(b"")
+    assert driven.watched[1:] == [(b"two", False), (b"typed", True)]
+    taken = driven.serial.receive(bytes(HOST_QUEUE_SIZE + 9))
+    assert taken < HOST_QUEUE_SIZE + 9 and driven.watched[-1] == (bytes(taken), True)

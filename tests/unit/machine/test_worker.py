@@ -17,6 +17,7 @@ from ringminus.machine.machine import Machine
 from ringminus.machine.outcome import End, Outcome
 from ringminus.machine.worker import Worker, run_machine
 from ringminus.memory import MIB
+from ringminus.tap import Halt
 from support.command import POWER_OFF, RESET, say, write_kernel, write_msr
 
 GUEST_OS_ID, CRASH_P0, CRASH_CTL, RESET_MSR = 0x40000000, 0x40000100, 0x40000105, 0x40000003
@@ -149,6 +150,22 @@ def test_a_timer_that_the_loop_arms_fires_while_the_guest_idles(run: Run, idle: 
         loop.call_later(5, worker.end, Outcome(End.TIMEOUT))
 
     assert run(idle, prepare)[0].end is End.INTERRUPTED
+
+
+@pytest.mark.parametrize(
+    ("idle", "how"),
+    [("sti; 8: hlt; jmp 8b", "hlt"), (f"8: mov ecx, {GUEST_IDLE}; rdmsr; jmp 8b", "guest idle")],
+)
+def test_halts_are_told_with_their_time(run: Run, idle: str, how: str) -> None:
+    seen: list[Halt] = []
+
+    def prepare(worker: Worker) -> None:
+        worker.machine.tap.listen(Halt, seen.append)
+        asyncio.get_running_loop().call_later(0.2, worker.end, Outcome(End.INTERRUPTED))
+
+    run(idle, prepare)
+    assert [one.how for one in seen] == [how]
+    assert 0 < seen[0].idle < 50_000_000 and seen[0].rip
 
 
 # interrupts of COM1 go to vector 0x31 of an enabled APIC, and the guest idles until one comes
