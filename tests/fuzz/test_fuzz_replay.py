@@ -19,7 +19,7 @@ from ringminus.machine.replay.guest import GuestReplay
 from ringminus.machine.replay.recording import Recording
 from ringminus.machine.replay.result import Result
 from ringminus.tap import BusMessage, ChannelState, Event, GpadlChange, RingPacket
-from support.recordings import events, unpacked
+from support.recordings import NETWORK, events, unpacked
 
 SLOW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 NUMBERS = (-1, 0, 1, 2, 3, 7, 255, 4096, 1 << 16, (1 << 32) - 1, 1 << 32, (1 << 63) - 1, 1 << 64, -(1 << 63))
@@ -44,13 +44,13 @@ def other(value: Any, choose: random.Random) -> Any:
         return UUID(int=choose.randrange(1 << 128))
     if isinstance(value, tuple):
         return choose.choice(((), (4096,), (1 << 40,), (-1,), (0,) * 5, (4096,) * 200, (1,) * 40_000))
-    return value
+    return choose.choice((None, 0, 70_000)) if value is None else value
 
 
-def damaged(events: list[Event], choose: random.Random) -> list[Event]:
+def damaged(events: list[Event], choose: random.Random, most: int = 120) -> list[Event]:
     """Some of the events, in about their order, with other values here and there."""
     start = choose.choice((0, 0, 0, choose.randrange(len(events))))
-    found = [copy.copy(one) for one in events[start : start + choose.randrange(20, 120)]]
+    found = [copy.copy(one) for one in events[start : start + choose.randrange(20, most)]]
     for _ in range(choose.randrange(12)):
         event = choose.choice(found)
         name = choose.choice([one.name for one in fields(event)])
@@ -67,8 +67,12 @@ def play(recorded: list[Event], side: str) -> None:
     for title in (None, "SCSI", "1", *(str(one.relid) for one in recording.devices)):
         with contextlib.suppress(RingminusError):
             device = recording.device(title)
-            made = make(device).device if side == "guest" else host_of(device, Result())
-            player = GuestReplay(device, made, recording.version)
+            network = None
+            if side == "guest":
+                made, _, network = make(device)
+            else:
+                made = host_of(device, Result())
+            player = GuestReplay(device, made, recording.version, network)
             result = player.run()
             player.close()
             assert result.compared <= len(recorded)
@@ -78,6 +82,13 @@ def play(recorded: list[Event], side: str) -> None:
 @given(st.integers(0, (1 << 32) - 1), st.sampled_from(("guest", "host")))
 def test_damaged_recordings_are_played_or_refused(seed: int, side: str) -> None:
     play(damaged(events(), random.Random(seed)), side)
+
+
+@SLOW
+@given(st.integers(0, (1 << 32) - 1))
+def test_damaged_recordings_of_networks_are_played_or_refused(seed: int) -> None:
+    found = [one for one in events(NETWORK) if not isinstance(one, BusMessage) or one.name != "GPADL_BODY"]
+    play(damaged(found, random.Random(seed), 400), "guest")
 
 
 @SLOW

@@ -15,7 +15,8 @@ from ringminus.machine.replay.recording import Recording
 from ringminus.machine.replay.result import Result
 from ringminus.tap import Event
 
-STORAGE = Path(__file__).parents[1] / "unit" / "machine" / "replay" / "storage.pcapng.gz"
+HERE = Path(__file__).parents[1] / "unit" / "machine" / "replay"
+STORAGE, NETWORK = HERE / "storage.pcapng.gz", HERE / "network.pcapng.gz"
 
 
 def unpacked(directory: Path, packed: Path = STORAGE) -> Path:
@@ -42,7 +43,8 @@ def replayed(recorded: Sequence[Event], channel: str | None = None) -> Result:
     """Play the guest's side against our own device, as the recording tells of it."""
     recording = Recording(recorded)
     device = recording.device(channel)
-    player = GuestReplay(device, make(device).device, recording.version)
+    made = make(device)
+    player = GuestReplay(device, made.device, recording.version, made.network)
     try:
         return player.run()
     finally:

@@ -75,7 +75,7 @@ def _refusal(recorded: RecordedDevice) -> str:
     if recorded.interface == NETWORK:
         return (
             f"{recorded.title} is a network adapter, whose host cannot be replayed: a guest finds what it "
-            "sends in memory that no recording holds; say --side guest, or name another channel with --channel"
+            "sends in memory that no recording holds; say --side guest, or name another channel"
         )
     return (
         f"ringminus has no device of class {recorded.interface} to play {recorded.title} to: "

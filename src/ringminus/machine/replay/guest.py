@@ -93,9 +93,10 @@ class GuestReplay:
         self._latest: dict[tuple[int, int], int] = {}  # the number of the latest packet with an id
         self._own: dict[int, deque[RingPacket]] = {}  # the device's own packets that were not awaited yet
         self._ids: dict[tuple[int, int], int] = {}  # of the device's packets: recorded and replayed
+        self._missed: set[tuple[int, int]] = set()  # the ids of its packets that did not come
         self._skipped: Counter[str] = Counter()
         self._without_data = 0
-        self._unanswered_before = self._skipped_answers = 0
+        self._unanswered_before = self._skipped_answers = self._untaken = 0
         if not side.connect(version) and not side.connect(Version.WIN10_V5_3):
             raise HostError("the bus speaks no version of the recorded guest")
 
@@ -203,11 +204,15 @@ class GuestReplay:
             self._open(event.relid, event.channel, 0, 0)
         channel = self._channels.get(event.relid)
         if channel is None:
-            self._skipped["on a channel that is not open here"] += 1
+            self._skipped["their channel is not open here"] += 1
             return
         kind, transaction_id = event.kind, event.transaction_id
         if kind not in SENDABLE or not 0 <= transaction_id < 1 << 64:
-            self._skipped[f"of type {kind}, which no guest driver sends"] += 1
+            self._skipped[f"no guest's driver sends type {kind}"] += 1
+            return
+        if kind == COMPLETION and (event.relid, transaction_id) in self._missed:
+            self._missed.discard((event.relid, transaction_id))
+            self._skipped["they complete packets that did not come here"] += 1
             return
         if kind == COMPLETION:
             transaction_id = self._ids.get((event.relid, transaction_id), transaction_id)
@@ -221,7 +226,7 @@ class GuestReplay:
         except Unknown as error:
             self._skipped[str(error)] += 1
         except (Exhausted, GuestError, RingFull) as error:
-            self._skipped[f"that have no room here ({error})"] += 1
+            self._skipped[f"there is no room for them here ({error})"] += 1
         finally:
             self._sending = None
 
@@ -295,6 +300,7 @@ class GuestReplay:
         own = self._own.get(event.relid)
         if not own:
             self._differ("missing", event, None, note="the device sends nothing here of its own")
+            self._missed.add((event.relid, event.transaction_id))
             return
         replayed = own.popleft()
         if event.transaction_id:
@@ -304,8 +310,11 @@ class GuestReplay:
     def _await_answer(self, event: RingPacket) -> None:
         asked = event.cause or self._latest.get((event.relid, event.transaction_id), 0)
         sent = self._by_number.pop(asked, None)
-        if sent is None or sent.replayed is None:
-            self._unanswered_before += 1  # its request is not in the recording
+        if sent is None:
+            self._unanswered_before += 1  # its request is not in the recording, or was not sent
+            return
+        if sent.replayed is None:
+            self._untaken += 1
             return
         if sent.answer is None:
             until = self._side.clock.reference_time() + PATIENCE
@@ -365,13 +374,17 @@ class GuestReplay:
                 "what the device put into the guest's memory was not recorded and not compared"
             )
         for why, count in self._skipped.items():
-            result.notes.append(f"{count} packets were not sent: they are {why}")
+            result.notes.append(f"{count} packets were not sent: {why}")
         if self._skipped_answers:
             result.notes.append(
                 f"{self._skipped_answers} packets to the guest are an addon's doing: not compared"
             )
         if self._unanswered_before:
-            result.notes.append(f"{self._unanswered_before} answers are to requests that were not recorded")
+            result.notes.append(
+                f"{self._unanswered_before} answers are to requests that were not recorded, or not sent"
+            )
+        if self._untaken:
+            result.notes.append(f"{self._untaken} packets were not taken: the channel had failed")
 
 
 def _packet(event: RingPacket) -> Packet:

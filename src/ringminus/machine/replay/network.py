@@ -116,7 +116,7 @@ class NetworkPlay:
         """The messages of a packet: they are told without the frames, which are told by themselves."""
         messages = self._messages.get(event.sequence)
         if messages is None:
-            raise Unknown("whose messages in the send buffer were not recorded")
+            raise Unknown("what they carried in the send buffer was not recorded")
         parts = []
         for message in messages:
             frames = self._frames.get(message.sequence, [])

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-import pytest
-
 from ringminus.devices.storage.wire import VmscsiRequest, VstorPacket
-from ringminus.errors import ConfigError
-from ringminus.machine.replay.devices import NETWORK, host_of
+from ringminus.machine.replay.devices import host_of
 from ringminus.machine.replay.guest import GuestReplay
 from ringminus.machine.replay.recording import Recording
 from ringminus.machine.replay.result import Result
@@ -118,9 +115,3 @@ def test_packets_in_another_order_and_once_more_are_noted() -> None:
     assert host.same
     assert any("in another order" in note for note in host.notes)
     assert any("did not come" in note for note in host.notes)
-
-
-def test_a_network_adapter_is_refused() -> None:
-    foreign = [changed(one, interface=NETWORK) if isinstance(one, RingPacket) else one for one in events()]
-    with pytest.raises(ConfigError, match="network adapter"):
-        host_of(Recording(foreign).devices[-1], Result())
