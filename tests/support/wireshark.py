@@ -27,8 +27,6 @@ LINKS = {f"ringminus.{name}" for name in ("cause_in", "request_in", "answer_in",
 TEXTS = (Show.TEXT, Show.UTF16)
 SIZES = {Show.MAC: 6, Show.IPV4: 4, Show.IPV6: 16, Show.GUID: 16}
 HEADER = {one.name for one in fields(Event)}
-TICKS_DIGITS = 7
-"""Digits of a second, of times in 100 ns."""
 
 
 class Seen(NamedTuple):
@@ -103,7 +101,7 @@ def _message(proto: ElementTree.Element) -> Message:
             made.complaints += [inner for inner in names if inner.startswith("ringminus.")]
         elif path in ("ringminus.event", f"{name}.message") and not made.message:
             made.message = one.get("show", "")
-        elif path not in LINKS:
+        elif path not in LINKS and path != f"ringminus.{made.message}":
             flags = [inner.get("showname", "").partition(":")[0] for inner in one.findall("field")]
             values = one.get("show", ""), one.get("value", ""), one.get("showname", "")
             made.fields.append(Seen(path.removeprefix("ringminus."), *values, flags))
@@ -179,7 +177,7 @@ def _wrong(name: str, value: Value, one: Any, label: str, seen: Seen) -> str:
     elif isinstance(one, int):
         number = seen.shown
         if name in UNITS and "." in number:
-            right = round(float(number) * 10**TICKS_DIGITS) == one
+            right = int(number.replace(".", "")[:-2]) == one  # nanoseconds, without the last two digits
         else:
             right = int(number, 0) == one
         if label and "|" in label + "|" and seen.flags:

@@ -85,7 +85,8 @@ do
   known.event = make_field(owner, "", { "event", "text" })
   event_fields[""] = known
   for name, spec in pairs(SPEC.events) do
-    known = {}
+    known = { [""] = { field = ProtoField.none("ringminus." .. name, name) } }
+    table.insert(owner, known[""].field)
     for _, one in ipairs(spec) do known[one[1]] = make_field(owner, name .. ".", one) end
     event_fields[name] = known
   end
@@ -356,9 +357,14 @@ end
 
 ---------------------------------------------------------------- the tree
 
+-- Text up to its first zero: of UTF-16, or with a byte for each character.
 local function text_of(range, utf16)
-  local text = utf16 and range:le_ustring() or range:string(ENC_ISO_8859_1)
-  return (text:gsub("%z.*$", ""))
+  if utf16 then return (range:le_ustring():gsub("%z.*$", "")) end
+  local text = range:raw():gsub("%z.*$", "")
+  return (text:gsub("[\128-\255]", function(one)
+    local code = one:byte()
+    return string.char(0xc0 + math.floor(code / 64), 0x80 + code % 64)
+  end))
 end
 
 local function add_int(tree, known, range, value)
@@ -621,56 +627,108 @@ local function guid_of(tvb, one)
   return one and one.bytes and one.stop - one.start == 16 and tostring(tvb(one.start, 16):bytes()):lower() or ""
 end
 
--- The message that an event carries (as ringminus/lens/decode.py).
-local function carried(name, values, tvb)
-  local function message(protocol, bytes, to_guest, number, request)
-    if not SPEC.protocols[protocol] or not bytes or not bytes.bytes then return nil end
-    return dissect(protocol, tvb, bytes.start, bytes.stop - bytes.start, to_guest, number, request)
+-- Registers' values as bytes, of which each has `halves` times 32 bits.
+local function bytes_of(registers, halves)
+  local made = {}
+  for _, value in ipairs(registers) do
+    local low, high = value, 0
+    if type(value) == "number" then
+      low, high = value % 2 ^ 32, math.floor(value / 2 ^ 32)
+    else
+      low, high = value:lower(), value:higher()
+    end
+    for half = 1, halves do
+      local left = half == 1 and low or high
+      for _ = 1, 4 do
+        table.insert(made, string.format("%02x", left % 256))
+        left = math.floor(left / 256)
+      end
+    end
   end
+  return ByteArray.new(table.concat(made)):tvb("value")
+end
+
+-- The message that an event carries, and what it answers (as ringminus/lens/decode.py).
+local function carried(name, values, tvb)
+  local function message(protocol, bytes, to_guest, number, request, cut)
+    if not SPEC.protocols[protocol] or not bytes or not bytes.bytes then return nil end
+    local size = bytes.stop - bytes.start
+    return dissect(protocol, tvb, bytes.start, size, to_guest, number, request, cut), request
+  end
+  local function has_form(protocol, number)
+    local spec = SPEC.protocols[protocol]
+    return spec and number and (spec.forms[number_of(number)] or spec.otherwise)
+  end
+  local request = requests[key_of(value_of(values, "cause")) or 0]
+  local to_guest = value_of(values, "to_guest")
   if name == "packet" then
-    local request = value_of(values, "kind") == SPEC.completion and requests[key_of(value_of(values, "cause")) or 0]
+    local answer = value_of(values, "kind") == SPEC.completion
     local protocol = SPEC.interfaces[guid_of(tvb, values.interface)]
-    if not protocol then return nil end
-    return message(protocol, values.payload, value_of(values, "to_guest"), nil, request and request.layer)
+    local payload = values.payload
+    if not protocol or answer and (not payload or payload.start == payload.stop) then return nil end
+    return message(protocol, payload, to_guest, nil, answer and request and request.layer or nil)
+  elseif name == "device" then
+    local payload, size = values.payload, value_of(values, "size")
+    local cut = payload and size and math.max(number_of(size) - (payload.stop - payload.start), 0)
+    local asked = to_guest and request and request.layer or nil
+    return message(value_of(values, "protocol"), payload, to_guest, nil, asked, cut)
   elseif name == "message" then
-    if value_of(values, "message_type") ~= SPEC.vmbus_message then return nil end
-    return message("vmbus", values.payload, true)
+    local kind = value_of(values, "message_type")
+    if kind == SPEC.vmbus_message then return message("vmbus", values.payload, true) end
+    if has_form("synic_message", kind) then return message("synic_message", values.payload, false, kind) end
   elseif name == "bus" then
-    return message("vmbus", values.payload, value_of(values, "to_guest"))
+    return message("vmbus", values.payload, to_guest)
   elseif name == "hypercall" then
     local block = values.block
     if not block or not block.bytes or block.stop == block.start then return nil end
     return message("hypercall_input", block, false, value_of(values, "code"))
-  elseif name == "device" then
-    return message(value_of(values, "protocol"), values.payload, value_of(values, "to_guest"))
+  elseif name == "msr" then
+    local read_fault = value_of(values, "fault") and not value_of(values, "write")
+    local number = value_of(values, "msr")
+    if read_fault or not has_form("msr_value", number) then return nil end
+    return dissect("msr_value", bytes_of({ value_of(values, "value") }, 2), 0, 8, false, number)
+  elseif name == "cpuid" then
+    local registers, number = {}, value_of(values, "leaf")
+    for index, register in ipairs({ "eax", "ebx", "ecx", "edx" }) do
+      registers[index] = value_of(values, register)
+    end
+    if #registers < 4 or not has_form("cpuid_leaf", number) then return nil end
+    return dissect("cpuid_leaf", bytes_of(registers, 1), 0, 16, false, number)
   end
+end
+
+-- Which packet an event answers.
+local function request_of(name, values)
+  local answer = name == "packet" and value_of(values, "kind") == SPEC.completion
+  answer = answer or name == "device" and value_of(values, "to_guest")
+  return answer and requests[key_of(value_of(values, "cause")) or 0]
 end
 
 -- Remember what later packets refer to; only on the first way through the file.
 local function note(name, values, layer, pinfo)
   local sequence = key_of(value_of(values, "sequence")) or 0
   frames[sequence] = pinfo.number
-  if name ~= "packet" then return end
-  if value_of(values, "kind") == SPEC.completion then
-    local request = requests[key_of(value_of(values, "cause")) or 0]
-    if request then answers[request.number] = pinfo.number end
-  elseif not value_of(values, "to_guest") then
-    local asked = nil
-    if layer then -- the layer itself would keep the packet's bytes
-      asked = { message = layer.message, kept = {} }
-      for _, field in ipairs(layer.spec.asked) do asked.kept[field] = get(layer, field) end
-    end
-    requests[sequence] = { number = pinfo.number, host_ns = value_of(values, "host_ns"), layer = asked }
+  local request = request_of(name, values)
+  if request and not answers[request.number] then answers[request.number] = pinfo.number end
+  local asks = name == "packet" and value_of(values, "kind") ~= SPEC.completion
+    and (not value_of(values, "to_guest") or value_of(values, "wants_completion"))
+  asks = asks or name == "device" and not value_of(values, "to_guest")
+  if not asks then return end
+  local asked = nil
+  if layer then -- the layer itself would need the packet's bytes
+    asked = { message = layer.message, kept = {} }
+    for _, field in ipairs(layer.spec.asked) do asked.kept[field] = get(layer, field) end
   end
+  requests[sequence] = { number = pinfo.number, host_ns = value_of(values, "host_ns"), layer = asked }
 end
 
 local ARROWS = { [0] = { "", "" }, { "guest", "host" }, { "host", "guest" } }
 local SHOWN = { -- the fields of events that are told in the list of packets
-  exit = { "reason" }, msr = { "name", "value" }, hypercall = { "name", "status" }, message = { "sint" },
+  exit = { "reason", "rip" }, msr = { "name", "value" }, hypercall = { "name", "status" }, message = { "sint" },
   signal = { "sint", "flag" }, interrupt = { "vector", "source" }, timer = { "timer" },
-  port = { "port", "value" }, mmio = { "gpa", "value" }, bus = { "name" }, packet = { "device" },
-  gpadl = { "device", "handle", "made" }, channel = { "device", "open" }, device = { "device" },
-  violation = { "device", "reason" },
+  port = { "port", "value" }, mmio = { "gpa", "value" }, packet = { "device" },
+  gpadl = { "device", "handle" }, channel = { "device", "open" }, device = { "device" },
+  violation = { "device", "reason" }, cpuid = { "leaf" }, fault = { "address", "rip" }, halt = { "how" },
 }
 
 local function info_of(name, values, names)
@@ -678,6 +736,7 @@ local function info_of(name, values, names)
   for _, field in ipairs(SHOWN[name] or EMPTY) do
     local value = value_of(values, field)
     if type(value) == "userdata" then value = "0x" .. (value:tohex():gsub("^0+(.)", "%1")) end
+    if type(value) == "number" and value > 0xffff then value = string.format("0x%x", value) end
     if value ~= nil then table.insert(words, tostring(value)) end
   end
   for index, one in ipairs(names) do
@@ -689,12 +748,12 @@ end
 local function add_links(tree, values, name, pinfo)
   local cause = frames[key_of(value_of(values, "cause")) or 0]
   if cause and cause ~= pinfo.number then tree:add(cause_in, cause):set_generated() end
-  if name ~= "packet" then return end
-  if value_of(values, "kind") == SPEC.completion then
-    local request = requests[key_of(value_of(values, "cause")) or 0]
-    if request then
-      tree:add(request_in, request.number):set_generated()
-      local took = number_of(value_of(values, "host_ns") - request.host_ns)
+  local request = request_of(name, values)
+  if request and request.number ~= pinfo.number then
+    tree:add(request_in, request.number):set_generated()
+    local now = value_of(values, "host_ns")
+    if type(now) == "userdata" and type(request.host_ns) == "userdata" and now >= request.host_ns then
+      local took = number_of(now - request.host_ns)
       tree:add(answer_time, NSTime(math.floor(took / 1e9), took % 1e9)):set_generated()
     end
   elseif answers[pinfo.number] then
@@ -712,6 +771,7 @@ local function dissect_event(tvb, pinfo, tree, schema, direction)
   local item = tree:add(ringminus, tvb(), "ringminus event: " .. name)
   local header, own = event_fields[""], event_fields[name] or EMPTY
   item:add(header.event.field, tvb(8, 1), name):set_generated()
+  if own[""] then item:add(own[""].field, tvb(8, 1)):set_hidden() end
   for index, field in ipairs(form[2]) do
     local known = header[field] or own[field]
     if known and record.list[index] then add_value(item, known, tvb, record.list[index]) end
@@ -725,7 +785,8 @@ local function dissect_event(tvb, pinfo, tree, schema, direction)
   local names = {}
   if layer then
     add_layer(tree, layer, names)
-  elseif name == "packet" or name == "device" then
+  elseif name == "packet" and values.payload and values.payload.stop > values.payload.start
+    or name == "device" then
     item:add_proto_expert_info(no_protocol, "no protocol is declared for this device's messages")
   end
   local arrow = ARROWS[direction] or ARROWS[0]

@@ -9,7 +9,7 @@ from ringminus.errors import ConfigError
 from ringminus.lens.capture.output import STANDARD, UNBOUNDED, open_output
 from ringminus.lens.capture.writer import CaptureWriter
 from ringminus.lens.filter import Filter, compile_filter
-from ringminus.tap import EVENTS, Event, Tap
+from ringminus.tap import EVENTS, USUAL, Event, Tap
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 LEAST_SIZE = 64 << 10
@@ -28,7 +28,7 @@ class CaptureOptions:
     path: str
     size: int = UNBOUNDED
     files: int = 1
-    events: tuple[type[Event], ...] = EVENTS
+    events: tuple[type[Event], ...] = USUAL
     wanted: Filter | None = None
     data: bool = False
 
@@ -61,11 +61,11 @@ def parse_capture(text: str) -> CaptureOptions:
     files = _files(given["files"]) if "files" in given else 1
     if files > 1 and size == UNBOUNDED:
         raise ConfigError("--capture with files= needs size=, after which the next file begins")
-    events, wanted = EVENTS, None
-    if "points" in given:
-        events = _events(given["points"])
-    if filter_text.strip():
-        wanted = compile_filter(filter_text)
+    events = _events(given["points"]) if "points" in given else USUAL
+    wanted = compile_filter(filter_text) if filter_text.strip() else None
+    if wanted is not None:
+        if "points" not in given and len(wanted.events) < len(EVENTS):
+            events = EVENTS  # a filter that names those on demand asks for them
         events = tuple(one for one in events if one.POINT in wanted.points)
     return CaptureOptions(path, size, files, events, wanted, bool(data))
 

@@ -71,6 +71,17 @@ class Capture:
     def lost(self) -> int:
         return self._lost + (self._section.lost if self._section is not None else 0)
 
+    @property
+    def progress(self) -> float | None:
+        """The part of the file that has been read; None where its end is not known."""
+        if self._standard or self._follow or self._ring:
+            return None
+        try:
+            status = os.fstat(self._file.fileno())
+            return self._file.tell() / max(status.st_size, 1) if stat.S_ISREG(status.st_mode) else None
+        except ValueError:  # it has been closed: that is at its end
+            return 1.0
+
     def __iter__(self) -> Iterator[Event]:
         first, self._first = self._first, None
         if first is not None:

@@ -121,11 +121,6 @@ class Section:
         for channel in channels.values():
             self._describe(SEVERAL[ChannelState][0](channel), channel)
 
-    @property
-    def reserve(self) -> int:
-        """Bytes that `end` will take, at most."""
-        return STATISTICS_SIZE * len(self._received)
-
     def take(self) -> tuple[bytes, int]:
         """The blocks since the last time, and how many events they hold."""
         data, events = b"".join(self._out), self._untaken
@@ -134,11 +129,12 @@ class Section:
         return data, events
 
     def add(self, events: Sequence[Event], room: int) -> int:
-        """Write events, as long as they fit into `room` bytes; gives how many of them were dealt with."""
+        """Write events, as long as they and `end` fit into `room` bytes; gives how many were dealt with."""
         out, interfaces, received = self._out, self._interfaces, self._received
         recipes, encode = _RECIPES, record.encode
         dealt, lost = 0, self.lost
         for event in events:
+            before = len(received)
             recipe = recipes[type(event)]
             key = recipe.level if recipe.key is None else recipe.key(event)
             number = interfaces.get(key)
@@ -146,7 +142,7 @@ class Section:
                 number = self._describe(key, event)
             direction = recipe.direction
             if recipe.directed:
-                direction = 2 if event.to_guest else 1  # type: ignore[attr-defined]
+                direction = 2 if event.to_guest else 1
             if recipe.frame:
                 made = self._frame(number, event, direction)  # type: ignore[arg-type]
             else:
@@ -156,7 +152,9 @@ class Section:
                 else:
                     made = packet(number, event.host_ns, data, direction, event.sequence)
             if made:
-                if self.size + len(made) > room:
+                if self.size + len(made) + STATISTICS_SIZE * len(received) > room:
+                    if len(received) > before:
+                        self._forget(key)
                     break
                 out.append(made)
                 self.size += len(made)
@@ -211,6 +209,12 @@ class Section:
         number = self._interfaces[key] = len(self._received)
         self._received.append(0)
         return number
+
+    def _forget(self, key: Hashable) -> None:
+        """The latest interface has no room."""
+        self.size -= len(self._out.pop())
+        self._received.pop()
+        del self._interfaces[key]
 
     def _describe(self, key: Hashable, event: Event) -> int:
         """The event's interface, which is new. That of a channel has its state."""

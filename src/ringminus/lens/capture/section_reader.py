@@ -27,7 +27,7 @@ from ringminus.lens.capture.pcapng_wire import (
     Packet,
     PacketHeader,
 )
-from ringminus.lens.capture.section import ADDRESSES, SCHEMA_CRC, VLAN
+from ringminus.lens.capture.section import ADDRESSES, SCHEMA_CRC
 from ringminus.tap import ChannelState, Event, NetworkFrame
 from ringminus.wire import ShortBuffer
 
@@ -198,9 +198,8 @@ class SectionReader:
             if code == Option.CUSTOM_BYTES:
                 event = self._custom(value)
                 if isinstance(event, NetworkFrame):
-                    tagged = event.tci is not None and data[ADDRESSES : ADDRESSES + 2] == VLAN
-                    skipped = ADDRESSES + _TAG_SIZE if tagged else ADDRESSES
-                    event.data = bytes(data[:ADDRESSES]) + bytes(data[skipped:])
+                    at = len(data) if event.tci is None else min(ADDRESSES, max(len(data) - _TAG_SIZE, 0))
+                    event.data = bytes(data[:at]) + bytes(data[at + _TAG_SIZE :])
                     return event
             elif code == Option.FLAGS and len(value) == 4:
                 flags = int.from_bytes(value, "little")

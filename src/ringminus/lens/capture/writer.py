@@ -100,7 +100,7 @@ class CaptureWriter:
             events = [one for one in events if wanted(one) or type(one) is ChannelState]
         while events and not self.ended:
             section = self._section
-            done = section.add(events, self._output.room - self._size - section.reserve)
+            done = section.add(events, self._output.room - self._size)
             if done < len(events):
                 if not done and not section.events:
                     self._lose(1, TOO_LARGE)  # not even a new file has room for it
@@ -162,8 +162,11 @@ class CaptureWriter:
             self.error = "its reader went"
         else:
             self.error = str(error) if isinstance(error, HostError) else error.strerror or str(error)
+        name, reason = self._output.name, self.error
         self._end()
-        log.warning("the capture %s ends after %d events: %s", self._output.name, self.written, self.error)
+        log.warning(
+            "the capture %s ends after %d events, %d are lost: %s", name, self.written, self.lost, reason
+        )
 
     def _end(self) -> None:
         if not self.ended:
