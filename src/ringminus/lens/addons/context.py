@@ -77,11 +77,13 @@ class Context:
 
     @contextmanager
     def structure(self, event: Event, kind: type[S], offset: int = 0) -> Iterator[S]:
-        """The structure that begins so many bytes into that memory; what the block sets in it is written."""
+        """The structure that begins so many bytes into that memory; what the block sets in it is written. Of
+        one that is cut short the rest is zeros, and is not written."""
         data = self.data(event)
-        found = kind.unpack(data.read(offset, kind.SIZE))
+        there = data.read(offset, max(min(kind.SIZE, data.size - offset), 0))
+        found = kind.unpack(there.ljust(kind.SIZE, b"\0"))
         yield found
-        data.write(found.pack(), offset)
+        data.write(found.pack()[: len(there)], offset)
 
     # ------------------------------------------------------------ the guest
 

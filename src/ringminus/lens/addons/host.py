@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import ringminus
 from ringminus.clock import REFERENCE_HZ
 from ringminus.errors import ConfigError
 from ringminus.lens.addons.context import Context
@@ -24,7 +23,6 @@ from ringminus.tap import BusMessage, ChannelState, Event, Tap
 MOST_FAILURES = 10
 """After so many an addon is switched off."""
 FRAMES_SHOWN = 3
-OURS = str(Path(ringminus.__file__).parent)
 Call = Callable[[Any, Context], object]
 
 
@@ -170,7 +168,8 @@ class AddonHost:
             return
         running.failures += 1
         name = running.addon.name
-        frames = [one for one in traceback.extract_tb(error.__traceback__) if _is_theirs(one.filename)]
+        own = str(Path(running.addon.file).parent)
+        frames = [one for one in traceback.extract_tb(error.__traceback__) if one.filename.startswith(own)]
         hook = where or next((one.name for one in frames if one.name in HOOKS), "a hook")
         about = f" at event {event.sequence}" if event is not None else ""
         self.say(f"addon {name} failed in {hook}{about}: {type(error).__name__}: {error}")
@@ -186,11 +185,6 @@ class AddonHost:
     def _line(self, event: Event) -> str:
         decoder = self.decoder
         return line(event, decoder.layers(event), decoder.channel(event)).plain
-
-
-def _is_theirs(filename: str) -> bool:
-    """Whether a file is none of ours."""
-    return not filename.startswith(OURS)
 
 
 def _guarded(act: Callable[[Any], None], failed: Callable[[Any, Exception], None], event: Any) -> None:
