@@ -10,7 +10,7 @@ from ringminus.protocol import BY_INTERFACE, PADDING, PROTOCOLS, Layer, dissect
 from ringminus.tap import DeviceMessage, RingPacket
 from ringminus.vmbus.wire import PacketType
 
-COMPLETION = int(PacketType.COMPLETION)
+COMPLETION, TRANSFER = int(PacketType.COMPLETION), int(PacketType.DATA_USING_XFER_PAGES)
 SHOWN = 16
 """Bytes that are shown of those that differ."""
 
@@ -27,6 +27,7 @@ MAY_DIFFER = {
     "payload": "it is compared field by field",
     "data": "it is compared where it was recorded",
     "ranges": "the pages are others, and what they hold is compared",
+    "header": "page numbers are others; the ranges of page sets are compared where they were recorded",
 }
 """Fields of the events that are not compared, and why."""
 Observed = RingPacket | DeviceMessage
@@ -90,6 +91,9 @@ def changes(
         for name, before, after in _own_fields(recorded, replayed)
         if before != after
     ]
+    header = getattr(recorded, "header", b"")  # older recordings have none
+    if header and recorded.to_guest and getattr(recorded, "kind", 0) == TRANSFER:
+        found += _bytes("header", header, getattr(replayed, "header", b""))
     first, second = message_of(recorded, recorded_request), message_of(replayed, replayed_request)
     if first is None or second is None:
         found += _bytes("payload", recorded.payload, replayed.payload)

@@ -63,7 +63,7 @@ def test_an_rndis_message_that_is_another_one_is_shown_field_by_field() -> None:
     (difference,) = result.differences
     assert (difference.message, difference.sequence) == ("rndis INIT_C", message.sequence)
     (change,) = difference.changes
-    assert (change.field, change.recorded) == ("rndis.max_xfer_size", "512")
+    assert (change.field, change.recorded) == ("rndis.max_xfer_size", "0x200")
 
 
 def test_a_frame_from_the_network_that_does_not_come_is_missed() -> None:
