@@ -240,7 +240,7 @@ class ChangePoints:
             mark(event, CHANGED)
         if before != first:
             event.was(_with(event, names, first))
-            if not event.changed:
+            if not event.changed and verdict.answer is None:
                 mark(event, CHANGED)
         if verdict.answer is not None:
             mark(event, ANSWERED)

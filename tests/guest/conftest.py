@@ -34,9 +34,15 @@ def options_for(image: GuestImage) -> list[str]:
 
 
 def runner(image: GuestImage) -> RunGuest:
-    def run(*options: str, script: str | None = None, words: str = "", timeout: float = 120) -> Run:
+    def run(
+        *options: str,
+        script: str | None = None,
+        words: str = "",
+        timeout: float = 120,
+        commands: str | None = None,
+    ) -> Run:
         fixed = ["run", *options_for(image), "--console", "stdio", "--append", kernel_words(script, words)]
-        return run_command(*fixed, *options, timeout=timeout)
+        return run_command(*fixed, *options, timeout=timeout, commands=commands)
 
     return run
 

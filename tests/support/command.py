@@ -27,10 +27,16 @@ class Run:
 
 
 class RunGuest(Protocol):
-    """Boots the demo guest with the given options; `script` runs in it, `words` are for its kernel."""
+    """Boots the demo guest with the given options; `script` runs in it, `words` are for its kernel, and
+    `commands` are the input of the command."""
 
     def __call__(
-        self, *options: str, script: str | None = None, words: str = "", timeout: float = 120
+        self,
+        *options: str,
+        script: str | None = None,
+        words: str = "",
+        timeout: float = 120,
+        commands: str | None = None,
     ) -> Run: ...
 
 
@@ -39,10 +45,11 @@ def command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "ringminus", *map(str, arguments)]
 
 
-def run_command(*arguments: str | Path, timeout: float = 60) -> Run:
-    """Run `ringminus` without input to its end; a hang fails the test after `timeout` seconds."""
+def run_command(*arguments: str | Path, timeout: float = 60, commands: str | None = None) -> Run:
+    """Run `ringminus` to its end; a hang fails the test after `timeout` seconds. `commands` are its input."""
+    given = (commands or "").encode()
     ended = subprocess.run(
-        command(*arguments), stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False
+        command(*arguments), input=given, capture_output=True, timeout=timeout, check=False
     )
     return Run(ended.returncode, ended.stdout.decode(errors="replace"), ended.stderr.decode(errors="replace"))
 

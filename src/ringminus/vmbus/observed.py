@@ -122,6 +122,7 @@ class Observed:
         wants = packet.wants_completion and packet.kind != COMPLETION
         payload = bytes(packet.payload)
         event = self._event(False, packet.kind, packet.transaction_id, payload, wants, ranges)
+        event.header = self._channel.rings[0].header(packet)
         if ranges and self._tap.keeps_data:
             self._contents.ask(event, packet, self._channel.device.brings_data(packet))
         if packet.kind == COMPLETION:
@@ -180,8 +181,9 @@ class Observed:
 
     def send(self, waiting: Waiting, changed: str = "") -> None:
         """A packet is to be put into the ring; `changed` says that it comes from who changes events."""
-        kind, transaction_id, payload, wants, _ = waiting
+        kind, transaction_id, payload, wants, header = waiting
         event = self._event(True, kind, transaction_id, payload, wants, ())
+        event.header = header
         if kind == COMPLETION:
             event.cause = self._causes.pop(transaction_id, 0)
             if self._contents.asked:
@@ -251,7 +253,9 @@ class Observed:
         id. With `done` the packet wants a completion, and `done` gets it: the side in whose name it was
         sent sees none. What is for the guest is there at once, what is for the device in the machine's next
         turn. Gives the id."""
-        number = next(self._ids) if transaction_id is None else transaction_id
+        number = transaction_id
+        if number is None:  # as devices and guests do, who give none to what is not answered
+            number = next(self._ids) if done is not None else 0
         kind = COMPLETION if completion else int(PacketType.DATA_INBAND)
         wants = done is not None
         if wants and not self._watches:
