@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from ringminus.clock import MockClock
-from ringminus.cpu.engine import Engine, ExitHandler, Processor, ProcessorDebug, Registers, Stopped
 from ringminus.hypervisor.cpuid import SOFTWARE, Profile
 from ringminus.hypervisor.partition import Partition
 from ringminus.hypervisor.vp import VirtualProcessor
 from ringminus.hypervisor.wire import Privilege
+from ringminus.machine.replay.processor import StillEngine
 from ringminus.memory import MIB, GuestMemory
 from ringminus.tap import Tap
 
@@ -24,112 +23,11 @@ SIM_PAGE, SIEF_PAGE, HYPERCALL_PAGE, INPUT_PAGE, OUTPUT_PAGE = 0x10000, 0x11000,
 SVR_MSR, APIC_ENABLED = 0x80F, 0x1FF
 
 
-class FakeProcessor(Processor):
-    """Holds the state that an exit handler looks at; `accept` plays the interrupt's delivery."""
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-        self.offered: int | None = None
-        self.stopped = 0
-        self.state = Registers(cr0=0x80000011, efer=0xD01)
-        self.xmms = [0] * 16
-        self.current_cpl = 0
-        self.is_long = True
-
-    def run(self) -> Stopped:
-        return Stopped()
-
-    def stop(self) -> None:
-        self.stopped += 1
-
-    def set_wake(self, wake: Callable[[], None] | None) -> None:
-        pass
-
-    def request_interrupt(self, vector: int) -> None:
-        self.offered = vector
-
-    def cancel_interrupt(self) -> None:
-        self.offered = None
-
-    def interrupt_requested(self) -> bool:
-        return self.offered is not None
-
-    def accept(self) -> int | None:
-        """Take the interrupt that is offered."""
-        vector, self.offered = self.offered, None
-        return vector
-
-    def registers(self) -> Registers:
-        return self.state
-
-    def set_registers(self, registers: Registers) -> None:
-        self.state = registers
-
-    @property
-    def rip(self) -> int:
-        return self.state.rip
-
-    @property
-    def cpl(self) -> int:
-        return self.current_cpl
-
-    @property
-    def long_mode(self) -> bool:
-        return self.is_long
-
-    def general_register(self, index: int) -> int:
-        return self.state.general[index]
-
-    def set_general_register(self, index: int, value: int) -> None:
-        self.state.general[index] = value
-
-    def xmm(self, index: int) -> int:
-        return self.xmms[index]
-
-    def set_xmm(self, index: int, value: int) -> None:
-        self.xmms[index] = value
-
-    @property
-    def efer(self) -> int:
-        return self.state.efer
-
-    def set_efer(self, value: int) -> None:
-        self.state.efer = value
-
-    def translate(self, linear: int) -> int | None:
-        return linear
-
-    def debug(self) -> ProcessorDebug:
-        raise NotImplementedError
-
-    def save(self) -> dict[str, Any]:
-        return {}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        pass
-
-
-class FakeEngine(Engine):
-    """Real memory and a mock clock around fake processors."""
+class FakeEngine(StillEngine):
+    """Real memory and a mock clock around processors that execute nothing."""
 
     def __init__(self, memory: GuestMemory | None = None, clock: MockClock | None = None) -> None:
-        self.memory = GuestMemory(MEMORY_SIZE) if memory is None else memory
-        self.mock_clock = MockClock() if clock is None else clock
-        self.clock = self.mock_clock
-        self.processors: list[FakeProcessor] = []
-
-    def create_processor(self, index: int, handler: ExitHandler) -> FakeProcessor:
-        self.processors.append(FakeProcessor(index))
-        return self.processors[-1]
-
-    def pause_clock(self) -> None:
-        pass
-
-    def resume_clock(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
+        super().__init__(GuestMemory(MEMORY_SIZE) if memory is None else memory, clock)
 
 
 class Guest:

@@ -13,11 +13,13 @@ PROTECTED_MODE, LONG_MODE = 0x80000011, 0xD01  # CR0 with paging, EFER with long
 
 
 class StillProcessor(Processor):
-    """Holds the state that an exit handler looks at; `accept` is an interrupt's delivery."""
+    """Holds the state that an exit handler looks at; `accept` is an interrupt's delivery, `stopped` counts how
+    often it was to stop."""
 
     def __init__(self, index: int) -> None:
         self.index = index
         self.offered: int | None = None
+        self.stopped = 0
         self.state = Registers(cr0=PROTECTED_MODE, efer=LONG_MODE)
         self.xmms = [0] * 16
         self.current_cpl = 0
@@ -27,7 +29,7 @@ class StillProcessor(Processor):
         return Stopped()
 
     def stop(self) -> None:
-        """It does not run."""
+        self.stopped += 1
 
     def set_wake(self, wake: Callable[[], None] | None) -> None:
         """It does not sleep."""
