@@ -171,7 +171,8 @@ def _devices(texts: tuple[str, ...]) -> tuple[Callable[[], Device], ...]:
     shell_complete=_complete_files,
     help="Write what passes between guest and host to a pcapng file; Wireshark reads it by ringminus lens "
     "wireshark install; a named pipe, or - for standard output. Options: size=100M, files=5 (then the "
-    "latest files are kept), points=exits+packets, filter=FILTER (the last).",
+    "latest files are kept), points=exits+packets, data (what packets' memory held, for ringminus replay), "
+    "filter=FILTER (the last).",
 )
 @click.option(
     "--addon",
