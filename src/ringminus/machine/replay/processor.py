@@ -13,8 +13,8 @@ PROTECTED_MODE, LONG_MODE = 0x80000011, 0xD01  # CR0 with paging, EFER with long
 
 
 class StillProcessor(Processor):
-    """Holds the state that an exit handler looks at; `accept` is an interrupt's delivery, `stopped` counts how
-    often it was to stop."""
+    """Holds the state that an exit handler looks at; `accept` is an interrupt's delivery, `stopped` counts
+    how often it was to stop."""
 
     def __init__(self, index: int) -> None:
         self.index = index
