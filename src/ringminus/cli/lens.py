@@ -8,10 +8,12 @@ from ringminus.cli.lazy import LazyGroup
 
 COMMANDS = {
     "fields": "ringminus.cli.lens_list:fields",
+    "hooks": "ringminus.cli.lens_hooks:hooks",
     "list": "ringminus.cli.lens_list:list_",
     "show": "ringminus.cli.lens_show:show",
     "stats": "ringminus.cli.lens_stats:stats",
     "tree": "ringminus.cli.lens_show:tree",
+    "tui": "ringminus.cli.lens_tui:tui",
     "watch": "ringminus.cli.lens_show:watch",
     "wireshark": "ringminus.cli.lens_wireshark:wireshark",
 }
@@ -30,6 +32,7 @@ def lens() -> None:
       ringminus lens watch root 'scsi.op == write_10'       as it happens
       ringminus lens show boot.pcapng 'bus or hypercall'    from a file
       ringminus lens tree root scsi                         the way of each disk request, with times
+      ringminus lens tui boot.pcapng                        look through it in the terminal
       ringminus lens stats root                             what it costs
       ringminus lens fields scsi                            what filters can name
     """

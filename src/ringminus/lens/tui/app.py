@@ -80,7 +80,7 @@ class LensApp(App[None]):
     def __init__(
         self, source: Source, text: str = "", *, live: bool = False, store: Store | None = None
     ) -> None:
-        super().__init__()
+        super().__init__(ansi_color=True)  # so that it is as readable as all else in this terminal
         self.theme = "ansi-dark"
         self.store = store if store is not None else Store()
         self.traffic = Traffic()
@@ -143,15 +143,10 @@ class LensApp(App[None]):
 
     def _tick(self) -> None:
         self.events.update()
-        self.status.update(
-            status(
-                self.intake,
-                self.store,
-                self.view,
-                follows=self.events.follows,
-                marked=len(self.events.marked),
-            )
-        )
+        follows, marked = self.events.follows, len(self.events.marked)
+        text = status(self.intake, self.store, self.view, follows=follows, marked=marked)
+        if text != self.status.content:
+            self.status.update(text)
         shown = self.views.current
         if shown == "channels":
             self.channel_pane.update()

@@ -87,7 +87,8 @@ class CausesTree(Tree[int]):
                     break
                 self._add(node, position)
                 self._left -= 1
-        node.expand()
+        if not node.is_expanded:
+            node.expand()
 
     def _open_all(self, top: TreeNode[int]) -> None:
         waiting, depth = [top], 0

@@ -113,7 +113,7 @@ class EventList(ScrollView, can_focus=True):
         width = self.scrollable_content_region.width
         position = self._view.position(y + round(self.scroll_y))
         if position is None:
-            return Strip.blank(width)
+            return Strip.blank(width, PLAIN)
         mark, style = " ", PLAIN
         if position in self.marked:
             mark, style = "●", MARKED

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from rich.text import Text
-from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
@@ -182,10 +181,6 @@ class FilterLine(Vertical):
         else:
             line = f"{problem}\n{' ' * at}{marks}"
         self._hint.update(Text(line, "bold red"))
-
-    def on_key(self, event: events.Key) -> None:
-        """Keys here are for the line alone."""
-        event.stop()
 
 
 def _printable(text: str) -> str:

@@ -57,7 +57,7 @@ class HexView(ScrollView, can_focus=True):
         start = (y + round(self.scroll_y)) * count
         row = self.data[start : start + count]
         if not row:
-            return Strip.blank(self.size.width)
+            return Strip.blank(self.size.width, PLAIN)
         segments = [Segment(f"{start:0{self._digits}x} ", ADDRESS)]
         text = []
         for at, octet in enumerate(row, start):
@@ -67,8 +67,8 @@ class HexView(ScrollView, can_focus=True):
             )
             segments.append(Segment(f"{octet:02x}", style))
             text.append(Segment(chr(octet) if 32 <= octet < 127 else ".", style))
-        segments.append(Segment("   " * (count - len(row)) + "  "))
-        return Strip(segments + text).adjust_cell_length(self.size.width)
+        segments.append(Segment("   " * (count - len(row)) + "  ", PLAIN))
+        return Strip(segments + text).adjust_cell_length(self.size.width, PLAIN)
 
     def _style(self, at: int, octet: int) -> Style:
         if at in self.lit:

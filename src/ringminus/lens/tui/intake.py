@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 
 from ringminus.errors import RingminusError
 from ringminus.lens.order import in_order
@@ -10,6 +11,7 @@ from ringminus.lens.source import Source
 from ringminus.lens.tui.dissection import Dissection
 from ringminus.lens.tui.store import Store
 from ringminus.lens.tui.traffic import Traffic
+from ringminus.tap import Event
 
 PATIENCE = 2.0
 
@@ -51,14 +53,20 @@ class Intake:
 
     def _run(self) -> None:
         append, see, count = self._store.append, self._dissection.see, self._traffic.see
+        events = self._whole()
         try:
-            for event in self.source if self.live else in_order(self.source):
+            for event in events if self.live else in_order(events):
                 see(self._store.count, event)  # before anybody can look at it
                 count(event)
                 append(event)
+        finally:
+            self.done = True
+
+    def _whole(self) -> Iterator[Event]:
+        """The source's events; where it fails is their end, so that none of those before is lost."""
+        try:
+            yield from self.source
         except RingminusError as error:
             self.failure = str(error)
         except Exception as error:
             self.failure = f"{type(error).__name__}: {error}"
-        finally:
-            self.done = True

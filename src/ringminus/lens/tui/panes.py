@@ -64,7 +64,7 @@ class Pane(DataTable[Text]):
     a row was chosen for."""
 
     COLUMNS: ClassVar[tuple[str, ...]] = ()
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select_cursor", "filter for it")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "select_cursor", "its events")]
 
     class Wanted(Message):
         """Show what this filter is true for."""

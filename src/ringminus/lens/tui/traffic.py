@@ -25,13 +25,15 @@ class Series(Generic[K]):
 
     def add(self, time: int, key: K, amount: int) -> None:
         """At `time` (100 ns)."""
-        slot = self._slots.get(time // self.width)
+        number = time // self.width
+        slot = self._slots.get(number)
         if slot is None:
             if not self._slots:
                 self.first = self.last = time
-            slot = self._slots[time // self.width] = Counter()
-            if len(self._slots) > MOST_SLOTS:
+            elif len(self._slots) >= MOST_SLOTS:
                 self._widen()
+                number = time // self.width
+            slot = self._slots.setdefault(number, Counter())
         slot[key] += amount
         self.first, self.last = min(self.first, time), max(self.last, time)
 
