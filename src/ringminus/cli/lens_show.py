@@ -197,7 +197,7 @@ def watch(guest: str, words: tuple[str, ...], as_json: bool, as_hex: bool, count
     Examples:
       ringminus lens watch root 'scsi.op == write_10'
       ringminus lens watch root 'packet and not vstor' --hex
-      ringminus lens watch root exit --count 1000 --json | jq -r .exit.reason | sort | uniq -c
+      ringminus lens watch root exit --count 1000 --json | jq -r .fields.reason | sort | uniq -c
     """
     from ringminus.lens.decode import Decoder
 
@@ -234,11 +234,11 @@ def tree(what: str, words: tuple[str, ...], as_json: bool, as_hex: bool, count: 
       ringminus lens tree root nvsp
     """
     from ringminus.lens.decode import Decoder
-    from ringminus.tap import EVENTS
+    from ringminus.tap import USUAL
 
     look, decoder = _look(as_json, as_hex, count, color), Decoder()
     wanted = compiled(words, decoder)
-    source = open_either(what, [kind.POINT for kind in EVENTS])
+    source = open_either(what, {kind.POINT for kind in USUAL} | wanted.points)
     with reading(source):
         _print_trees(source, wanted, decoder, look, live=not is_file(what))
     tell_end(source)

@@ -11,7 +11,7 @@ satisfies none, not even `!=`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from operator import attrgetter
 from pathlib import Path
@@ -46,24 +46,27 @@ class FilterError(ConfigError):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A compiled part. `events` are those for which it can be true, `cost` orders parts of an `and`."""
+    """A compiled part. `events` are those for which it can be true, `cost` orders parts of an `and`; `asked`
+    are events whose fields are named."""
 
     test: Test
     events: frozenset[type[Event]]
     cost: int
     channels: bool = False
+    asked: frozenset[type[Event]] = frozenset()
 
 
 class Filter:
-    """A compiled filter; call it with every event, in their order. `points` are the points of the tap that it
-    needs, `events` the types of events that it can be true for."""
+    """A compiled filter; call it with every event, in their order. `events` are the types of events that it
+    can be true for, `points` the points of the tap that it needs: of events on demand only those whose fields
+    it asks for."""
 
     def __init__(self, text: str, part: Part, decoder: Decoder) -> None:
         self.text = text
         self.events = part.events
         self._note = decoder.note if part.cost else None
         self._test = part.test
-        needed: frozenset[type[Event]] = part.events
+        needed = {one for one in part.events if not one.ON_DEMAND or one in part.asked}
         if part.channels:
             needed |= {ChannelState, BusMessage}
         self.points = frozenset(one.POINT for one in needed)
@@ -174,7 +177,8 @@ class _Compiler:
     def _negated(self, tree: Node) -> Part:
         part = self._part(_node(tree.children[0]))
         test, events = part.test, part.events
-        return _joined([part], lambda event: not (type(event) in events and test(event)), ALL)
+        made = _joined([part], lambda event: not (type(event) in events and test(event)), ALL)
+        return replace(made, asked=frozenset())
 
     # ------------------------------------------------------------ fields
 
@@ -291,7 +295,8 @@ class _Compiler:
                     return not negated
             return negated and bool(values)
 
-        return Part(test, field.events, 2 if field.channels else 1, field.channels)
+        asked = field.events if field.events != ALL else frozenset()
+        return Part(test, field.events, 2 if field.channels else 1, field.channels, asked)
 
 
 def _own_test(field: Field, made: Check, negated: bool) -> Part:
@@ -301,9 +306,10 @@ def _own_test(field: Field, made: Check, negated: bool) -> Part:
             return Part(lambda event: not made(read(event)), ALL, 0)
         return Part(lambda event: made(read(event)), ALL, 0)
     (kind,) = field.events
+    test: Test = lambda event: type(event) is kind and made(read(event))  # noqa: E731
     if negated:
-        return Part(lambda event: type(event) is kind and not made(read(event)), field.events, 0)
-    return Part(lambda event: type(event) is kind and made(read(event)), field.events, 0)
+        test = lambda event: type(event) is kind and not made(read(event))  # noqa: E731
+    return Part(test, field.events, 0, asked=field.events)
 
 
 def _is_there(found: object) -> bool:
@@ -311,7 +317,8 @@ def _is_there(found: object) -> bool:
 
 
 def _joined(parts: list[Part], test: Test, events: frozenset[type[Event]]) -> Part:
-    return Part(test, events, max(one.cost for one in parts), any(one.channels for one in parts))
+    asked = frozenset().union(*(one.asked for one in parts))
+    return Part(test, events, max(one.cost for one in parts), any(one.channels for one in parts), asked)
 
 
 def _node(found: object) -> Node:

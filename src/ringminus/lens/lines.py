@@ -47,6 +47,7 @@ BYTES_SHOWN = 16
 GUID_SIZE = 16
 LONGEST_VALUE = 64
 LARGEST_DECIMAL = 0xFFFF
+LARGEST_ACCESS = 8
 TO_HOST, TO_GUEST, INSIDE = "→", "←", " "
 COMMON = frozenset(("time", "vp", "sequence", "cause", "host_ns", "changed"))
 AS_EXPECTED = ("SUCCESS", "GOOD", "NONE")
@@ -343,15 +344,20 @@ def _timer(event: TimerExpired, _layers: list[Layer], _channel: ChannelState | N
     return TO_GUEST, "timer", parts
 
 
+def _sized(value: int, size: int) -> str:
+    """A value of so many bytes; a damaged file may tell any number of them."""
+    return f"{value:#0{2 * min(size, LARGEST_ACCESS) + 2}x}"
+
+
 def _port(event: PortIo, _layers: list[Layer], _channel: ChannelState | None) -> Words:
     parts = [Part("out " if event.write else "in ", "protocol"), Part(f"port {event.port:#x}", "name")]
-    parts.append(Part(f" {event.value:#0{2 * event.size + 2}x}", "value"))
+    parts.append(Part(f" {_sized(event.value, event.size)}", "value"))
     return (TO_HOST if event.write else TO_GUEST), "port", parts
 
 
 def _mmio(event: MmioAccess, _layers: list[Layer], _channel: ChannelState | None) -> Words:
     parts = [Part("store " if event.write else "load ", "protocol"), Part(f"gpa {event.gpa:#x}", "name")]
-    parts.append(Part(f" {event.value:#0{2 * event.size + 2}x}", "value"))
+    parts.append(Part(f" {_sized(event.value, event.size)}", "value"))
     return (TO_HOST if event.write else TO_GUEST), "mmio", parts
 
 

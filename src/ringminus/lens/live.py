@@ -30,12 +30,12 @@ from ringminus.lens.live_wire import (
     unpack,
 )
 from ringminus.lens.record import BadRecord, Reader
-from ringminus.tap import EVENTS, Event
+from ringminus.tap import USUAL, Event
 
 READ_SIZE = 256 << 10
 PATIENCE = 5.0
 """Seconds for an answer."""
-ALL_POINTS = frozenset(kind.POINT for kind in EVENTS)
+USUAL_POINTS = frozenset(kind.POINT for kind in USUAL)
 
 
 class LiveSource:
@@ -45,7 +45,7 @@ class LiveSource:
     another thread than the one that iterates. When the guest has ended, iterating ends, and `ended` says how.
     Raises `NoSuchGuest`, or `HostError` if its process does not answer."""
 
-    def __init__(self, name: str, points: Iterable[str] = ALL_POINTS) -> None:
+    def __init__(self, name: str, points: Iterable[str] = USUAL_POINTS) -> None:
         self.ended = ""
         self._lost = 0
         self._events: deque[Event] = deque()
@@ -219,6 +219,6 @@ def _connect(name: str) -> socket.socket:
     return connection
 
 
-def connect(name: str, points: Iterable[str] = ALL_POINTS) -> LiveSource:
+def connect(name: str, points: Iterable[str] = USUAL_POINTS) -> LiveSource:
     """Watch a guest; see `LiveSource`."""
     return LiveSource(name, points)

@@ -1,7 +1,7 @@
 """Events as plain objects for programs: what `--json` prints, one in a line.
 
     {"event": "packet", "time": 1.5, "vp": 0, "sequence": 7, "cause": 5, "host_ns": …, "partition": "root",
-     "packet": {"relid": 3, …}, "channel": {"device": "SCSI 0", "driver": "storvsc", …},
+     "fields": {"relid": 3, …}, "channel": {"device": "SCSI 0", "driver": "storvsc", …},
      "messages": [{"protocol": "vstor", "message": "EXECUTE_SRB",
                    "fields": {"operation": 3, …}, "names": {"operation": "EXECUTE_SRB", …}}, …]}
 
@@ -44,7 +44,7 @@ def as_object(
     if partition:
         found["partition"] = partition
     names = [one.name for one in fields(event) if one.name not in COMMON]
-    found[event.NAME] = {name: plain(getattr(event, name)) for name in names}
+    found["fields"] = {name: plain(getattr(event, name)) for name in names}
     labels = {
         name: label
         for name in names

@@ -192,6 +192,13 @@ def test_no_event_but_those_of_the_field_is_looked_at() -> None:
     assert compile_filter("frame.tci == 5 or frame.checksum == valid").points == {"frames"}
 
 
+def test_events_on_demand_are_there_for_who_names_them() -> None:
+    assert "faults" not in compile_filter("time > 1s or not scsi").points
+    assert "faults" not in compile_filter("not fault").points
+    assert compile_filter("fault.write").points == {"faults"}
+    assert "faults" in compile_filter("fault or not scsi").points
+
+
 def test_whoever_asks_for_a_channel_is_told_of_channels() -> None:
     found = compile_filter("hypercall.code == signal_event and vmbus.channel.device == netvsc").points
     assert found == {"hypercalls", "channels", "bus"}

@@ -177,6 +177,10 @@ def test_a_channel_is_named_where_only_its_number_passes() -> None:
         assert " NIC 0 " in shown(event, decoder).plain
 
 
+def test_a_damaged_size_does_not_make_a_line_of_that_size() -> None:
+    assert len(shown(PortIo(0, 0, 0x3F8, 1 << 40, True, 1)).plain) < 100
+
+
 def test_what_a_guest_says_cannot_move_the_cursor() -> None:
     text = shown(Violation(0, 0, 3, "Echo", "\x1b[2J\r\nroot#")).plain
     assert text.isprintable()
