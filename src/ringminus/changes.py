@@ -184,6 +184,8 @@ class ChangePoints:
 
     def __init__(self) -> None:
         self.changers: dict[str, tuple[Changer, ...]] = {}
+        self.meddled = 0
+        """Events that did not pass as they came, of all kinds, and what was injected."""
         self.later: Callable[[int, Callable[[int], None]], None] | None = None
         """The partition's: call a function with the reference time after so many 100 ns."""
 
@@ -251,6 +253,7 @@ class ChangePoints:
                 mark(event, DELAYED)
             if verdict.copies:
                 mark(event, DUPLICATED)
+        self.meddled += bool(event.changed)
         return verdict
 
     def submit(self, event: E, act: Callable[[E], None]) -> Verdict | None:

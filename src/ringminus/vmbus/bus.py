@@ -178,7 +178,6 @@ class VmBus:
             tap.leave(scope)
         else:
             tap.submit(event, lambda one: self._take(connection, VMBUS_MESSAGE_TYPE, one.payload))
-        self._told.meddled += bool(event.changed)
 
     def inject(self, payload: bytes, *, to_guest: bool) -> None:
         """Bring a message of one's own: for the guest, or in its name, in the machine's next turn."""
@@ -186,8 +185,8 @@ class VmBus:
         if event is None:
             raise ValueError(f"a message of the bus has a header, and {len(payload)} bytes are none")
         event.changed = INJECTED
+        self._partition.tap.meddled += 1
         if to_guest:
-            self._told.meddled += 1
             self.outbox.post(actions.Send(payload), event)
         elif self._partition.tap.later is not None:
             self._partition.tap.later(0, lambda _now: self._submit(MESSAGE_CONNECTION_ID, event))

@@ -107,11 +107,6 @@ class OpenChannel:
         """From the guest and to it, for who looks at them."""
         return self._incoming, self._outgoing
 
-    @property
-    def rings(self) -> tuple[IncomingRing, OutgoingRing]:
-        """From the guest and to it, for who looks at them."""
-        return self._incoming, self._outgoing
-
     # ------------------------------------------------------------ from the guest
 
     def doorbell(self, flag: int = 0) -> HvStatus:
@@ -358,8 +353,7 @@ class OpenChannel:
         """Serve the channel no more: the guest broke a protocol."""
         if self._alive:
             self.close()
-            meddled = self._observed.meddled
-            self._failed(f"{reason} (addons changed {meddled} of its packets)" if meddled else reason)
+            self._failed(reason)
 
     def close(self) -> None:
         """Let go of the guest's memory; the device hears of it once."""

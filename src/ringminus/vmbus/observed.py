@@ -78,12 +78,10 @@ class RangeData:
 
 
 class Observed:
-    """One channel's. `last` is the packet that an interrupt would tell of, `meddled` counts packets that did
-    not pass as they came."""
+    """One channel's. `last` is the packet that an interrupt would tell of."""
 
     def __init__(self, channel: OpenChannel, tap: Tap, now: Callable[[], int]) -> None:
         self.last: RingPacket | None = None
-        self.meddled = 0
         self._channel = channel
         self._tap = tap
         self._now = now
@@ -148,7 +146,6 @@ class Observed:
         if packet.ranges:
             event.names(RangeData(self._channel.memory, packet.ranges))
         verdict = self._tap.submit(event, partial(self._pass_incoming, packet))
-        self.meddled += bool(event.changed)
         if verdict is None or not wants:
             return
         if verdict.answer is not None:
@@ -202,7 +199,6 @@ class Observed:
 
     def _change_outgoing(self, event: RingPacket, waiting: Waiting) -> None:
         verdict = self._tap.submit(event, partial(self._pass_outgoing, waiting))
-        self.meddled += bool(event.changed)
         if verdict is None:
             return
         if verdict.answer is not None:
@@ -261,7 +257,7 @@ class Observed:
         if wants and not self._watches:
             self._watches = True  # or completions of what is injected would go where others go
             self._tap.listen(RingPacket, _nothing)
-        self.meddled += 1
+        self._tap.meddled += 1
         if to_guest:
             if wants:
                 self._foreign[number] = done

@@ -66,7 +66,6 @@ class Outbox:
 
     def _change(self, message: Send, event: BusMessage) -> None:
         verdict = self._tap.decide(event, event.POINT)
-        self._told.meddled += bool(event.changed)
         if verdict.dropped:
             return self._tap.tell(event)
         made = Send(event.payload, message.target)

@@ -25,14 +25,12 @@ class Loan(NamedTuple):
 
 
 class Told:
-    """One bus's. `target_vp` is the processor that the bus's messages are for. `meddled` counts messages that
-    did not pass as they came."""
+    """One bus's. `target_vp` is the processor that the bus's messages are for."""
 
     def __init__(self, partition: Partition, target_vp: Callable[[], int]) -> None:
         self._tap = partition.tap
         self._now = partition.clock.reference_time
         self._vp = target_vp
-        self.meddled = 0
 
     def message(self, payload: bytes, *, to_guest: bool) -> BusMessage | None:
         """A message as an event; None if it is none."""
@@ -44,8 +42,8 @@ class Told:
 
     def violation(self, device: str, relid: int, reason: str) -> None:
         """The guest broke a protocol."""
-        if self.meddled and not relid:
-            reason += f" (addons changed {self.meddled} of the bus's messages)"
+        if self._tap.meddled:
+            reason += f" (addons have changed {self._tap.meddled} events)"
         log.info("%s: channel %d: %s", device, relid, reason)
         if self._tap.violations is not None:
             self._tap.violations(Violation(self._now(), self._vp(), relid, device, reason))

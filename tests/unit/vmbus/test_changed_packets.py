@@ -225,7 +225,7 @@ def test_a_late_packet_that_breaks_the_protocol_fails_the_channel(bed: Bed) -> N
     Changing(bed, requests(lambda event: event.delay(1)))
     channel.send(b"hello", 7, wants_completion=True)
     bed.guest.pass_time(SECOND)
-    assert [one.reason for one in violations] == ["what is this? (addons changed 1 of its packets)"]
+    assert [one.reason for one in violations] == ["what is this? (addons have changed 1 events)"]
 
 
 # ---------------------------------------------------------------- duplicate and answer
