@@ -301,6 +301,8 @@ class OpenChannel:
             room = self._incoming.publish()
             if self._outgoing.publish() or room:
                 self._signal()
+            elif not self._untold:
+                self._observed.first = None  # the guest finds what it is shown without being told
 
     def _signal(self) -> None:
         if self._ringing:
@@ -322,12 +324,12 @@ class OpenChannel:
             self._moderation.told()
         self._holding.discard(self)
         self.counters.signals_out += 1
-        told = self._observed.last
+        told = self._observed.first
         if told is None:
             self._interrupt()
             return
         scope = self._tap.within(told)
-        self._observed.last = None
+        self._observed.first = None
         self._interrupt()
         self._tap.leave(scope)
 

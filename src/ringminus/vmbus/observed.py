@@ -78,10 +78,11 @@ class RangeData:
 
 
 class Observed:
-    """One channel's. `last` is the packet that an interrupt would tell of."""
+    """One channel's. `first` is the packet that an interrupt would tell of: the first that the guest has not
+    been shown yet, or was shown without being told."""
 
     def __init__(self, channel: OpenChannel, tap: Tap, now: Callable[[], int]) -> None:
-        self.last: RingPacket | None = None
+        self.first: RingPacket | None = None
         self._channel = channel
         self._tap = tap
         self._now = now
@@ -220,7 +221,7 @@ class Observed:
 
     def _went(self, event: RingPacket) -> None:
         """It is put into the ring."""
-        self.last = event
+        self.first = self.first or event
         if event.wants_completion:
             self._sent[event.transaction_id] = event.sequence
             if len(self._sent) > MOST_REMEMBERED:

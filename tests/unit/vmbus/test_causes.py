@@ -75,6 +75,33 @@ def test_a_completion_is_caused_by_its_request_however_late_it_comes(bed: Bed) -
     assert way(seen, interrupts[0]) == ["Hypercall", "RingPacket", "RingPacket", "EventSignal", "Interrupt"]
 
 
+def test_an_interrupt_tells_of_the_first_packet_of_several(bed: Bed) -> None:
+    def answer(channel: Channel, packet: Packet) -> None:
+        channel.send(b"look", 1)
+        channel.complete(packet.transaction_id)
+
+    bed.device.answer = answer
+    channel = bed.open()
+    seen = watch(bed)
+    channel.send(b"hello", 7, wants_completion=True)
+    packets = [event for event in seen if isinstance(event, RingPacket) and event.to_guest]
+    (signal,) = [event for event in seen if isinstance(event, EventSignal)]
+    assert signal.cause == packets[0].sequence
+
+
+def test_packets_that_a_guest_finds_by_itself_cause_no_interrupt(bed: Bed) -> None:
+    channel = bed.open()
+    seen = watch(bed)
+    channel.incoming.begin_read()
+    bed.device.channel.send(b"found", 1)
+    assert len(channel.receive()) == 1
+    channel.incoming.end_read()
+    bed.device.channel.send(b"told", 2)
+    packets = [event for event in seen if isinstance(event, RingPacket)]
+    (signal,) = [event for event in seen if isinstance(event, EventSignal)]
+    assert signal.cause == packets[1].sequence
+
+
 def test_an_answer_of_the_bus_is_caused_by_the_message_that_asked(bed: Bed) -> None:
     seen = watch(bed)
     bed.open()
