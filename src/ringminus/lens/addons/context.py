@@ -52,7 +52,7 @@ class Context:
         """Print a line on standard error."""
         self._host.say(f"{self.addon}: {text}")
 
-    def after(self, seconds: float, act: Callable[[], None]) -> None:
+    def after(self, seconds: float, act: Callable[[], object]) -> None:
         """Call a function after so much of the guest's time."""
         delay = round(seconds * REFERENCE_HZ)
         self.reach.later(delay, lambda _now: self._host.guard(self.addon, act))
