@@ -81,8 +81,8 @@ class LiveSource:
             raise HostError(
                 f"the process of the guest {name} does not answer: it is stopped, or hangs"
             ) from None
-        except OSError as error:
-            raise HostError(f"the guest {name} is gone: {error.strerror}") from None
+        except OSError:
+            raise HostError(f"the guest {name} ended meanwhile") from None
         message = unpack(*found)
         if isinstance(message, Farewell):
             raise HostError(message.reason)
