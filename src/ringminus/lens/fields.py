@@ -14,7 +14,7 @@ from enum import Enum, IntEnum, IntFlag
 from typing import Any, NamedTuple, get_type_hints
 from uuid import UUID
 
-from ringminus.lens.decode import Decoder, flat
+from ringminus.lens.decode import Decoder, EventLayer, flat
 from ringminus.lens.drivers import DRIVERS
 from ringminus.lens.labels import Labels
 from ringminus.protocol import (
@@ -62,6 +62,7 @@ ROOTS: tuple[tuple[type[Event], str], ...] = (
     (SynicMessage, "vmbus"),
     (SynicMessage, "synic_message"),
     (BusMessage, "vmbus"),
+    (RingPacket, "ring"),
     (MsrAccess, "msr_value"),
     (CpuidRead, "cpuid_leaf"),
     (Hypercall, "hypercall_input"),
@@ -262,9 +263,13 @@ LayersOf = Callable[[Decoder, Event], list[Layer]]
 def _layers_of(name: str, roots: frozenset[str], events: frozenset[type[Event]]) -> LayersOf:
     """Finds the layers of a protocol; what cannot have one is not taken apart."""
 
+    in_header = "ring" in roots
+
     def layers(decoder: Decoder, event: Event) -> list[Layer]:
         if type(event) not in events:
             return []
+        if in_header and type(event) is RingPacket and event.header:
+            return [one for one in flat(EventLayer(event).inner) if one.protocol == name and one.message]
         carried = decoder.carried(event)
         if carried is None or carried.protocol not in roots:
             return []
@@ -355,13 +360,13 @@ def _reach() -> dict[str, frozenset[tuple[type[Event], str]]]:
     return {name: frozenset(events) for name, events in found.items()}
 
 
-_made: tuple[tuple[int, ...], Catalogue] | None = None
+_made: tuple[object, Catalogue] | None = None
 
 
 def catalogue() -> Catalogue:
     """The fields of what is declared now."""
     global _made
-    declared = len(PROTOCOLS), len(BY_INTERFACE), len(NAMES)
+    declared = tuple(PROTOCOLS), tuple(BY_INTERFACE), tuple(NAMES)
     if _made is None or _made[0] != declared:
         _made = declared, Catalogue()
     return _made[1]
