@@ -697,6 +697,15 @@ local function carried(name, values, tvb)
   end
 end
 
+-- What a ring packet has before its payload: a layer of its own (as EventLayer in ringminus/lens/decode.py).
+local function header_of(name, values, tvb)
+  local header = values.header
+  if name ~= "packet" or not SPEC.protocols.ring or not header or not header.bytes then return nil end
+  if header.stop == header.start then return nil end
+  local to_guest, kind = value_of(values, "to_guest"), value_of(values, "kind")
+  return dissect("ring", tvb, header.start, header.stop - header.start, to_guest, kind)
+end
+
 -- Which packet an event answers.
 local function request_of(name, values)
   local answer = name == "packet" and value_of(values, "kind") == SPEC.completion
@@ -769,11 +778,11 @@ local function dissect_event(tvb, pinfo, tree, schema, direction)
   local name, values = form[1], {}
   for index, field in ipairs(form[2]) do values[field] = record.list[index] end
   local item = tree:add(ringminus, tvb(), "ringminus event: " .. name)
-  local header, own = event_fields[""], event_fields[name] or EMPTY
-  item:add(header.event.field, tvb(8, 1), name):set_generated()
+  local common, own = event_fields[""], event_fields[name] or EMPTY
+  item:add(common.event.field, tvb(8, 1), name):set_generated()
   if own[""] then item:add(own[""].field, tvb(8, 1)):set_hidden() end
   for index, field in ipairs(form[2]) do
-    local known = header[field] or own[field]
+    local known = common[field] or own[field]
     if known and record.list[index] then add_value(item, known, tvb, record.list[index]) end
   end
   if not event_fields[name] then
@@ -782,7 +791,8 @@ local function dissect_event(tvb, pinfo, tree, schema, direction)
   local layer = carried(name, values, tvb)
   if not pinfo.visited then note(name, values, layer, pinfo) end
   add_links(item, values, name, pinfo)
-  local names = {}
+  local names, header = {}, header_of(name, values, tvb)
+  if header then add_layer(tree, header, {}) end
   if layer then
     add_layer(tree, layer, names)
   elseif name == "packet" and values.payload and values.payload.stop > values.payload.start
