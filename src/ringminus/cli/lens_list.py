@@ -74,7 +74,8 @@ def _lines(found: list[dict[str, Any]]) -> list[str]:
 def fields(prefix: str, as_json: bool, markdown: bool) -> None:
     """List the fields that filters can name, with what they hold and what their values are called.
 
-    With PREFIX only those that begin so: an event, a protocol, or one of their fields.
+    With PREFIX only those that begin so: an event, a protocol, or one of their fields, which is listed with
+    the names of all its values.
 
     \b
     Examples:
@@ -84,11 +85,14 @@ def fields(prefix: str, as_json: bool, markdown: bool) -> None:
     """
     import ringminus.cli.protocols  # noqa: F401
     from ringminus.lens.describe import describe, field_lines, table
+    from ringminus.lens.fields import Kind
 
     if markdown:
         click.echo(table(), nl=False)
         return
-    found = [one for one in describe() if one["name"] == prefix or one["name"].startswith(prefix)]
+    every = describe()
+    found = [one for one in every if one["name"] == prefix and one["kind"] != Kind.THERE.value]
+    found = found or [one for one in every if one["name"].startswith(prefix)]
     if not found:
         raise ConfigError(f"no field begins with {prefix}: ringminus lens fields lists all")
     if as_json:
