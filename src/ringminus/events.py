@@ -314,6 +314,9 @@ class RingPacket(Event):
 
     `data` is what that memory held, while the tap `keeps_data`: of a request what it brings, of a completion
     what the device has put there, empty if that is the same. It changes nothing.
+
+    `header` is what stands in the ring between the packet's descriptor and its payload: the ranges of page
+    sets and of guest memory, by their page numbers.
     """
 
     POINT = "packets"
@@ -331,6 +334,7 @@ class RingPacket(Event):
     channel: int = 0
     wants_completion: bool = False
     data: bytes = b""
+    header: bytes = b""
 
     def settle(self, memory: GuestData) -> None:
         if self.data:

@@ -137,6 +137,12 @@ class EventLayer(Layer):
         """A field's value."""
         return getattr(self.event, name) if name in _names(type(self.event)) else None
 
+    def _within(self) -> list[Layer]:
+        event = self.event
+        if type(event) is not RingPacket or not event.header or "ring" not in PROTOCOLS:
+            return []
+        return [dissect(PROTOCOLS["ring"], event.header, to_guest=event.to_guest, number=event.kind)]
+
     def _read(self) -> list[Value]:
         found = []
         for name in _names(type(self.event)):

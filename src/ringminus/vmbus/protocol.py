@@ -1,7 +1,7 @@
 """The bus's control messages and the packets in rings, declared for who shows them.
 
-Control messages are from the table that the control plane works by. A ring packet's header, its descriptor
-included, is `ring`; what follows it belongs to the channel's device.
+Control messages are from the table that the control plane works by. What a ring packet has between its
+descriptor and its payload is `ring`; the payload belongs to the channel's device.
 """
 
 from __future__ import annotations
@@ -10,11 +10,7 @@ from ringminus.protocol import NAMES, Form, Labels, Pages, Part, Show, declare
 from ringminus.protocol import Protocol as Declaration
 from ringminus.vmbus.control.messages import MESSAGES, MessageKind
 from ringminus.vmbus.ring_wire import (
-    GpaDirectHeader,
     GpaRangeHeader,
-    PacketDescriptor,
-    PacketFlag,
-    TransferPageHeader,
     TransferPageRange,
 )
 from ringminus.vmbus.wire import (
@@ -27,7 +23,7 @@ from ringminus.vmbus.wire import (
     Status,
     Version,
 )
-from ringminus.wire import Int, Struct
+from ringminus.wire import U8, U16, U32, Int, Struct
 
 PAGE_NUMBERS = Int("Q")
 
@@ -96,30 +92,44 @@ VMBUS = declare(
     )
 )
 
+
+class TransferPages(Struct):
+    """vmtransfer_page_packet_header behind its descriptor."""
+
+    xfer_pageset_id: U16
+    sender_owns_set: U8
+    reserved: U8
+    range_cnt: U32
+
+
+class GpaDirect(Struct):
+    """vmdata_gpa_direct behind its descriptor."""
+
+    reserved: U32
+    range_count: U32
+
+
 RING = declare(
     Declaration(
         "ring",
         "Header of a ring packet",
-        PacketDescriptor,
+        None,
         "type",
         {
-            PacketType.DATA_INBAND: Form("DATA_INBAND"),
-            PacketType.COMPLETION: Form("COMPLETION"),
             PacketType.DATA_USING_XFER_PAGES: Form(
                 "DATA_USING_XFER_PAGES",
-                TransferPageHeader,
-                whole=True,
+                TransferPages,
                 parts=(Part("ranges", TRANSFER_RANGE.name, count="range_cnt"),),
             ),
             PacketType.DATA_USING_GPA_DIRECT: Form(
                 "DATA_USING_GPA_DIRECT",
-                GpaDirectHeader,
-                whole=True,
+                GpaDirect,
                 parts=(Part("ranges", GPA_RANGE.name, count="range_count"),),
             ),
         },
-        {"type": PacketType, "flags": PacketFlag},
-        shows={"xfer_pageset_id": Show.HEX, "trans_id": Show.HEX},
+        {"type": PacketType},
+        shows={"xfer_pageset_id": Show.HEX},
+        otherwise=Form("", parts=(Part("unused"),)),
     )
 )
 

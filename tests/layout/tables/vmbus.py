@@ -5,11 +5,12 @@ from __future__ import annotations
 from types import ModuleType
 
 from layout.comparison import Same, SameBits, SameNumbers
-from ringminus.vmbus import ring_wire, wire
+from ringminus.vmbus import protocol, ring_wire, wire
 from ringminus.vmbus.control.messages import MESSAGES
 from ringminus.wire import Struct
 
 _SIX = "version 6.0"
+_WITH_DESCRIPTOR = "Linux's begins with the descriptor, as that of ring_wire which is compared"
 
 MESSAGE_STRUCTURES = (
     Same(wire.MessageHeader, "vmbus_channel_message_header"),
@@ -169,5 +170,7 @@ NOT_IN_LINUX: dict[type[Struct] | ModuleType, str] = {
     wire.TlConnectResult: _OPENVMM,
     wire.ModifyConnection: _OPENVMM,
     wire.ModifyConnectionResponse: _OPENVMM,
+    protocol.TransferPages: _WITH_DESCRIPTOR,
+    protocol.GpaDirect: _WITH_DESCRIPTOR,
     ring_wire.Footer: "Linux writes it as one 64-bit number (ring_buffer.c, hv_get_ring_bufferindices)",
 }

@@ -3,6 +3,8 @@ frame to the signal, however long something had to wait."""
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import ringminus.devices.network.protocol
 import ringminus.switch.protocol
 import ringminus.vmbus.protocol  # noqa: F401
@@ -18,6 +20,7 @@ from ringminus.tap import (
 )
 from support.network import MAC, PEER, NetworkBed, ethernet, rndis_packet
 
+E = TypeVar("E", bound=Event)
 WATCHED = (Hypercall, RingPacket, DeviceMessage, NetworkFrame, EventSignal)
 
 
@@ -61,8 +64,8 @@ def name(event: Event) -> str:
     return event.NAME + {None: "", True: " to guest", False: " to host"}[to_guest]
 
 
-def of(events: list[Event], kind: type[Event], to_guest: bool) -> list[Event]:
-    return [one for one in events if type(one) is kind and one.to_guest is to_guest]  # type: ignore[attr-defined]
+def of(events: list[Event], kind: type[E], to_guest: bool) -> list[E]:
+    return [one for one in events if isinstance(one, kind) and getattr(one, "to_guest") is to_guest]  # noqa: B009
 
 
 def test_a_frame_that_is_answered_leads_from_the_doorbell_to_the_signal(bed: NetworkBed) -> None:
@@ -70,7 +73,7 @@ def test_a_frame_that_is_answered_leads_from_the_doorbell_to_the_signal(bed: Net
     seen = watch(bed)
     bed.guest.holds = True
     bed.guest.send(ethernet())
-    (answer,) = [one for one in of(seen, RingPacket, True) if one.kind == 7]  # type: ignore[attr-defined]
+    (answer,) = [one for one in of(seen, RingPacket, True) if one.kind == 7]
     there = ["hypercall", "packet to host", "device to host", "frame to host"]
     assert way(seen, answer) == [*there, "frame to guest", "device to guest", "packet to guest"]
     signal = next(one for one in seen if isinstance(one, EventSignal))
@@ -83,7 +86,7 @@ def test_each_frame_of_a_batch_is_caused_by_its_own_message(bed: NetworkBed) -> 
     bed.guest.complete_of(bed.guest.send_section(b"".join(rndis_packet(frame) for frame in frames)))
     messages = {one.sequence: one for one in of(seen, DeviceMessage, False)}
     sent = of(seen, NetworkFrame, False)
-    assert [one.data for one in sent] == frames  # type: ignore[attr-defined]
+    assert [one.data for one in sent] == frames
     assert [one.cause for one in sent] == list(messages)
 
 
@@ -142,3 +145,24 @@ def test_a_buffer_that_the_guest_gives_back_is_caused_by_the_packet_that_brought
     for event in (brought, given_back):
         shown.note(event)
     assert shown.layers(given_back)[1].message == "SEND_RNDIS_PKT_COMPLETE"
+
+
+def test_packets_are_told_with_the_memory_that_they_name(bed: NetworkBed) -> None:
+    seen = watch(bed)
+    bed.deliver(ethernet(60, to=MAC, source=PEER))
+    bed.guest.complete_of(
+        bed.guest.send_pages_of(rndis_packet(ethernet(60)), rndis_packet(ethernet(5000))[:0])
+    )
+    (brought,) = [one for one in of(seen, RingPacket, True) if one.kind == 7]
+    (sent,) = [one for one in of(seen, RingPacket, False) if one.kind == 9]
+    layers = [list(flat(Decoder().layers(one)[:1])) for one in (brought, sent)]
+    assert [[one.message for one in some] for some in layers] == [
+        ["", "DATA_USING_XFER_PAGES", "RANGE"],
+        ["", "DATA_USING_GPA_DIRECT", "RANGE", "RANGE"],
+    ]
+    pages, place = layers[0][1:]
+    assert pages.get("xfer_pageset_id") == 0xCAFE and place.get("byte_count") == 44 + 60
+    (first, second) = layers[1][2:]
+    assert first.get("byte_count") == len(rndis_packet(ethernet(60))) and first.get("byte_offset") == 100
+    assert len(first.get("pfns")) == 1 and second.get("byte_count") == 0  # type: ignore[arg-type]
+    assert not any(layer.missing for some in layers for layer in some)
