@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ringminus.lens.fields import Field, catalogue
+from ringminus.lens.fields import Field, Kind, catalogue
 
 VALUES_SHOWN = 12
+CHANNEL_PREFIX = "vmbus.channel."
+HEAD = ("| Field | Holds | Values |", "|---|---|---|")
 
 
 def describe() -> list[dict[str, Any]]:
@@ -45,27 +47,33 @@ def _some(values: list[str]) -> str:
 
 def table() -> str:
     """The catalogue as the tables of the reference, in Markdown."""
-    lines: list[str] = []
-    group = ""
-    for one in describe():
-        first, dot, _ = one["name"].partition(".")
-        if first != group and (not dot or first not in group):
-            group = first if not _is_common(one) else "common"
-        lines += _rows(one)
+    lines = ["### All events", "", *HEAD]
+    every = describe()
+    lines += [_row(one) for one in every if _is_common(one)]
+    for one in every:
+        if one["kind"] == Kind.THERE.value:
+            fields = [_row(other) for other in every if _belongs(other, one["name"])]
+            about = one["about"].rstrip(".").replace("|", "\\|")
+            where = ", ".join(f"`{name}`" for name in one["events"])
+            lines += ["", f"### `{one['name']}`", "", f"{about}."]
+            if one["events"] != [one["name"]]:
+                lines[-1] += f" In events: {where}."
+            lines += ["", *HEAD, *fields] if fields else []
+    lines += ["", "### The channel that an event is about", "", *HEAD]
+    lines += [_row(one) for one in every if one["name"].startswith(CHANNEL_PREFIX)]
     return "\n".join(lines) + "\n"
 
 
 def _is_common(one: dict[str, Any]) -> bool:
-    return one["kind"] != "is there" and "." not in one["name"]
+    return one["kind"] != Kind.THERE.value and "." not in one["name"]
 
 
-def _rows(one: dict[str, Any]) -> list[str]:
-    """A heading where an event or a protocol begins, and a row of its table."""
-    if one["kind"] == "is there":
-        where = ", ".join(one["events"])
-        about = one["about"].rstrip(".")
-        heading = ["", f"### `{one['name']}`", "", f"{about}. In: {where}.", "", "| Field | Holds | Values |"]
-        return [*heading, "|---|---|---|"]
+def _belongs(one: dict[str, Any], group: str) -> bool:
+    name = one["name"]
+    return bool(name.startswith(f"{group}.")) and not name.startswith(CHANNEL_PREFIX)
+
+
+def _row(one: dict[str, Any]) -> str:
     about = one["about"].replace("|", "\\|") or _some([f"`{value}`" for value in one["values"]])
     flags = " (flags)" if one["flags"] else ""
-    return [f"| `{one['name']}` | {one['kind']}{flags} | {about} |"]
+    return f"| `{one['name']}` | {one['kind']}{flags} | {about} |".replace("|  |", "| |")
