@@ -10,6 +10,7 @@ import pytest
 import ringminus.cli.protocols  # noqa: F401
 from ringminus.lens.describe import table
 from ringminus.lens.filter import compile_filter
+from ringminus.tap import EVENTS
 
 ROOT = Path(__file__).parents[3]
 PAGE = ROOT / "docs" / "reference" / "filters.md"
@@ -25,6 +26,13 @@ def test_its_tables_are_made_from_the_declarations() -> None:
 @pytest.mark.parametrize("text", FILTERS)
 def test_its_examples_are_filters(text: str) -> None:
     compile_filter(text)
+
+
+def test_every_event_is_told_of_where_one_learns_to_watch() -> None:
+    page = (ROOT / "docs" / "how-to" / "watch-the-boundary.md").read_text()
+    assert [kind.POINT for kind in EVENTS if f"| `{kind.POINT}` |" not in page] == []
+    for text in re.findall(r"^\$ ringminus lens (?:show|watch|tree) \S+ '([^']+)'", page, re.M):
+        compile_filter(text)
 
 
 def test_there_are_examples() -> None:
