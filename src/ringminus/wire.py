@@ -20,11 +20,13 @@ structures. A field without a default must be given to the constructor, by name.
 
 from __future__ import annotations
 
+import inspect
 import struct
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from mmap import mmap
-from typing import Annotated, Any, ClassVar, Self, cast, dataclass_transform, get_args, get_type_hints
+from typing import Annotated, Any, ClassVar, Self, cast, dataclass_transform, get_args
 
 from ringminus.errors import GuestError
 
@@ -105,6 +107,17 @@ def _plain_assign(names: list[str]) -> Callable[[Any, tuple[Any, ...]], None]:
     return made
 
 
+def _hints(cls: type) -> dict[str, Any]:
+    """The types of annotations, as `typing.get_type_hints` gives them. Most are names of the module's and need
+    not be compiled to be found: there are thousands, and a guest boots after them."""
+    around = vars(sys.modules[cls.__module__])
+    return {
+        name: (around[hint] if hint in around else eval(hint, around)) if isinstance(hint, str) else hint
+        for name, hint in inspect.get_annotations(cls).items()
+        if "ClassVar" not in str(hint)
+    }
+
+
 @dataclass_transform(kw_only_default=True)
 class _StructMeta(type):
     """Turns annotations into slots and compiles the codec."""
@@ -135,7 +148,7 @@ class Struct(metaclass=_StructMeta):
 
     @classmethod
     def _compile(cls, names: list[str], order: str) -> None:
-        hints = get_type_hints(cls, include_extras=True)
+        hints = _hints(cls)
         fields, offset = [], 0
         for name in names:
             kind = _kind(cls.__name__, name, hints[name])
