@@ -108,8 +108,8 @@ def _plain_assign(names: list[str]) -> Callable[[Any, tuple[Any, ...]], None]:
 
 
 def _hints(cls: type) -> dict[str, Any]:
-    """The types of annotations, as `typing.get_type_hints` gives them. Most are names of the module's and need
-    not be compiled to be found: there are thousands, and a guest boots after them."""
+    """The types of annotations, as `typing.get_type_hints` gives them. Most are names of the module's and
+    need not be compiled to be found: there are thousands, and a guest boots after them."""
     around = vars(sys.modules[cls.__module__])
     return {
         name: (around[hint] if hint in around else eval(hint, around)) if isinstance(hint, str) else hint
