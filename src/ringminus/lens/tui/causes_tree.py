@@ -56,7 +56,8 @@ class CausesTree(Tree[int]):
             if number < len(path) - 1:
                 self._open(node)
         self._open_all(node)
-        self.call_after_refresh(self.move_cursor, node)
+        if self.last_line >= 0:  # by asking, nodes are given their lines
+            self.move_cursor(node)
 
     def _path(self, position: int) -> list[int]:
         """From the first cause to the event."""

@@ -75,15 +75,23 @@ class Pane(DataTable[Text]):
 
     def __init__(self, traffic: Traffic, *, live: bool, name: str) -> None:
         super().__init__(cursor_type="row", zebra_stripes=False, id=name)
+        self.filters: dict[str, str] = {}
+        """What rows show when they are chosen, by their keys."""
         self._traffic, self._live = traffic, live
 
     @property
-    def span(self) -> int:
-        """The time that rates are shown of (100 ns), 0 for all."""
-        return LIVE_SPAN if self._live else 0
+    def span(self) -> tuple[int, int | None]:
+        """How much time rates are shown of (100 ns), and up to when: of a file all."""
+        return (LIVE_SPAN, self._traffic.now) if self._live else (0, None)
+
+    def rate(self, rates: Sequence[float]) -> float:
+        """That of now, or the mean of a file's. The newest column is not whole yet."""
+        if self._live and len(rates) > 1:
+            return rates[-2]
+        return sum(rates) / max(len(rates), 1)
 
     def fill(self, rows: Iterable[tuple[str, Sequence[Text]]]) -> None:
-        """Show these rows, each with the filter that it stands for."""
+        """Show these rows, by their keys."""
         if not self.columns:
             self.add_columns(*self.COLUMNS)
         there = [key.value for key in self.rows]
@@ -114,8 +122,9 @@ class Pane(DataTable[Text]):
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
         """Tell which filter is wanted."""
         event.stop()
-        if event.row_key.value:
-            self.post_message(self.Wanted(event.row_key.value))
+        text = self.filters.get(event.row_key.value or "")
+        if text:
+            self.post_message(self.Wanted(text))
 
 
 class ChannelPane(Pane):
@@ -130,12 +139,11 @@ class ChannelPane(Pane):
 
     def update(self) -> None:
         """Show the numbers of now."""
-        shape = self._traffic.packet_rates.shape(SPARKS, self.span)
+        shape = self._traffic.packet_rates.shape(SPARKS, *self.span)
         rings = {(one["relid"], one["device"]): one for one in self.told}
         rows = []
         for key, one in list(self._traffic.channels.items())[:MOST_ROWS]:
             rates = shape.rates(key)
-            now = rates[-1] if self._live and rates else sum(rates) / max(len(rates), 1)
             name = one.device + (f" /{one.channel}" if one.channel else "")
             told = rings.get(key, {})
             cells = (
@@ -146,10 +154,12 @@ class ChannelPane(Pane):
                 plain(f"{amount(sum(one.octets)):>6}"),
                 self._ring(one, 0, told.get("ring_in")),
                 self._ring(one, 1, told.get("ring_out")),
-                plain(f"{amount(now):>6} {sparkline(rates)}", "yellow"),
+                plain(f"{amount(self.rate(rates)):>6} {sparkline(rates)}", "yellow"),
             )
-            rows.append((f"vmbus.channel.relid == {one.relid}", cells))
-        self.fill(dict(rows).items())
+            row = f"{one.relid} {one.device}"
+            self.filters[row] = f"vmbus.channel.relid == {one.relid}"
+            rows.append((row, cells))
+        self.fill(rows)
 
     def _ring(self, row: Passed, side: int, told: Mapping[str, int] | None) -> Text:
         """A gauge where it is known, the ring's size else."""
@@ -171,23 +181,23 @@ class ExitPane(Pane):
     def update(self) -> None:
         """Show the numbers of now."""
         series = self._traffic.exit_rates
-        shape = series.shape(max(self.size.width - 58, SPARKS), self.span)
+        shape = series.shape(max(self.size.width - 58, SPARKS), *self.span)
         elapsed = max(series.last - series.first, 1) * 1e9 / REFERENCE_HZ
         rows = []
         found = sorted(self._traffic.exits.items(), key=lambda item: -item[1][0])
         for reason, (count, ns) in found[:MOST_ROWS]:
             rates = shape.rates(reason)
-            now = rates[-1] if self._live and rates else sum(rates) / max(len(rates), 1)
             cells = (
                 plain(reason[:20], "cyan"),
                 plain(f"{count:>9,}"),
                 plain(f"{ns / 1000 / count:>8.2f}"),
                 plain(f"{ns / elapsed:>7.2%}"),
-                plain(f"{amount(now):>8}"),
+                plain(f"{amount(self.rate(rates)):>8}"),
                 plain(sparkline(rates), "yellow"),
             )
-            rows.append((f'exit.reason == "{_quoted(reason)}"', cells))
-        self.fill(dict(rows).items())
+            self.filters[reason] = f'exit.reason == "{_quoted(reason)}"'
+            rows.append((reason, cells))
+        self.fill(rows)
 
 
 def _quoted(text: str) -> str:

@@ -44,12 +44,12 @@ class Series(Generic[K]):
                 wider.setdefault(number // 2, Counter()).update(counts)
             self._slots, self.width = wider, self.width * 2
 
-    def shape(self, columns: int, span: int = 0) -> Shape[K]:
-        """Rates in at most `columns` columns, the newest last: of `span`, or since the beginning."""
+    def shape(self, columns: int, span: int = 0, now: int | None = None) -> Shape[K]:
+        """Rates in at most `columns` columns, the newest last: of `span` before `now`, or of all."""
         slots, width = dict(self._slots), self.width
         if not slots:
             return Shape(columns, REFERENCE_HZ, 0)
-        last = self.last // width
+        last = max(self.last, self.last if now is None else now) // width
         first = max(last - span // width + 1, self.first // width) if span else self.first // width
         merged = max(-(-(last - first + 1) // columns), 1)
         used = (last - first) // merged + 1
@@ -95,6 +95,8 @@ class Traffic:
     """Counts. One thread adds, another may look."""
 
     def __init__(self) -> None:
+        self.now = 0
+        """The newest event's time."""
         self.exits: dict[str, list[int]] = {}
         self.exit_rates: Series[str] = Series()
         self.channels: dict[tuple[int, str], Passed] = {}
@@ -103,6 +105,7 @@ class Traffic:
     def see(self, event: Event) -> None:
         """Count it."""
         kind = type(event)
+        self.now = max(self.now, event.time)
         if kind is VmExit:
             self._exit(event)  # type: ignore[arg-type]
         elif kind is RingPacket:

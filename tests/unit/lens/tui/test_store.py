@@ -20,7 +20,8 @@ def filled(events: list[Event], most: int = 1 << 30) -> Store:
 
 
 def everything(store: Store, points: frozenset[str] = ALL) -> list[tuple[int, Event]]:
-    found, start = [], 0
+    found: list[tuple[int, Event]] = []
+    start = 0
     while True:
         events, end = store.batch(start, points)
         if end == start:
