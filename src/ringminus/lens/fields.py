@@ -139,7 +139,7 @@ class Catalogue:
             self._own(name, name, ALL, title)
         for kind in EVENTS:
             self._event(kind)
-        for protocol in PROTOCOLS.values():
+        for _, protocol in sorted(PROTOCOLS.items()):
             self._protocol(protocol)
         for name, (read, kind_, title) in CHANNEL.items():
             path, values = f"vmbus.channel.{name}", _of_channel(read)
