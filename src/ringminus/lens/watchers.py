@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import time
@@ -43,6 +44,8 @@ SOCKET_BUFFER = 1 << 20
 POINTS = frozenset(kind.POINT for kind in EVENTS)
 _EVENT = int(Kind.EVENT)
 
+log = logging.getLogger(__name__)
+
 
 def refuse(connection: socket.socket, reason: str) -> None:
     """Send somebody away."""
@@ -60,12 +63,23 @@ def teller(watchers: tuple[Watcher, ...]) -> Callable[[Event], None]:
             if one.full:
                 one.lost += 1
                 continue
-            if not message:
-                record = encode(event)
-                message = HOT_HEADER.pack(len(record), _EVENT) + record
-            one.put(message)
+            message = message or _message(event)
+            if message:
+                one.put(message)
+            else:
+                one.lost += 1
 
     return tell
+
+
+def _message(event: Event) -> bytes:
+    """The event as a message; nothing if it cannot be one: that is our bug, and no reason to stop a guest."""
+    try:
+        record = encode(event)
+    except Exception:
+        log.exception("an event that cannot be recorded: %r", event)
+        return b""
+    return HOT_HEADER.pack(len(record), _EVENT) + record
 
 
 class Watcher:
@@ -206,8 +220,7 @@ class Watcher:
         self._hub.changed()
         for one in self._hub.channels() if new else ():
             one.host_ns = time.time_ns()
-            record = encode(one)
-            self.put(HOT_HEADER.pack(len(record), _EVENT) + record)
+            self.put(_message(one))
 
     def _answer(self, request: Request) -> Response:
         operation = self._hub.operations.get(request.operation)

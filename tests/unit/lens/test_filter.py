@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
 from uuid import UUID
 
 import pytest
@@ -28,7 +29,10 @@ from ringminus.tap import (
     VmExit,
 )
 from ringminus.vmbus.wire import CloseChannel, InitiateContact, MessageHeader, Version
+from support.endpoints import mac
+from support.ip_packets import DESTINATION_V4, ipv4, udp
 
+TARGET = str(IPv4Address(DESTINATION_V4))
 SCSI, NIC = ScsiController.interface, SyntheticNic.interface
 CLOSE = CloseChannel(header=MessageHeader(msgtype=7), child_relid=5).pack()
 SIGNAL = bytes((2, 0x20, 0, 0)) + bytes(4)
@@ -168,6 +172,27 @@ def test_a_message_is_found_wherever_it_is_carried() -> None:
         assert matches(text, *events) == [True, True]
     assert matches("bus.child_relid == 5", *events) == [True, True]
     assert matches("bus and vmbus.child_relid == 5", *events) == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (f"ethernet.source == {mac(1).hex(':')}", True),
+        (f"ethernet.source[3:6] == {mac(1)[3:].hex(':')}", True),
+        (f"ipv4.destination == {TARGET}", True),
+        (f"ipv4.destination == {TARGET}/24", True),
+        ("ipv4.destination == 9.0.0.0/8", False),
+        ("ipv4.destination != 9.9.9.9", True),
+        ("ipv4.destination contains 9.9.9.9", False),
+        ("udp.destination_port == dns", True),
+        ("udp.destination_port in {1..52}", False),
+        ("ipv6.destination == fe80::/10", False),
+        ("frame and udp and not tcp", True),
+    ],
+)
+def test_frames_are_asked_for_their_addresses_and_ports(text: str, found: bool) -> None:
+    data = ipv4(udp(1024, 53), 17)
+    assert matches(text, NetworkFrame(0, 0, "NIC 0", False, data, None, "VALID", 0)) == [found]
 
 
 def test_names_of_numbers_have_an_order() -> None:

@@ -188,6 +188,24 @@ def test_a_slow_watcher_loses_events_and_is_told_how_many(monkeypatch: pytest.Mo
     play(scenario)
 
 
+def test_an_event_that_cannot_be_told_of_is_lost_and_the_guest_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> None:
+        async with guest() as (_, tap):
+            source = await watch("box", "exits")
+            await until(lambda: tap.exits is not None)
+            assert tap.exits is not None
+            tap.exits(VmExit(1, 0, "cpuid", 1 << 70, 4, 5))
+            tap.exits(VmExit(2, 0, "cpuid", 3, 4, 5))
+            assert [one.time for one in await read(source, 1)] == [2]
+            assert source.lost == 1
+            source.close()
+
+    play(scenario)
+    assert "cannot be recorded" in caplog.text
+
+
 def test_a_question_is_answered_before_during_and_after_reading() -> None:
     async def scenario() -> None:
         async with guest() as (hub, tap):
