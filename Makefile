@@ -34,6 +34,7 @@ bench:
 	@$(BIN)/python bench/disks.py
 	@$(BIN)/python bench/disk_guest.py
 	@$(BIN)/python bench/network.py
+	@$(BIN)/python bench/lens.py
 	@$(BIN)/python bench/run.py $(BENCH)
 
 clean:

@@ -1,0 +1,189 @@
+"""What watching costs a guest: `python bench/lens.py`.
+
+The same guest does the same with its disk three times in each round: with ringminus as it would be without
+any point of observation, as it is while nobody listens, and while all that passes goes to a file. The first
+two are copies of the package that differ in nothing but the tests of points. Promised are at most 3 % for
+the second, and at most twice the time for the third.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import tempfile
+import timeit
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import disk_guest
+import untapped
+from contenders import MEMORY_MIB, Contender, Run, measure
+from image import SOURCES, BenchImage, prepare_with
+from side_by_side import GUEST, Line, append
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+from ringminus.errors import ConfigError, HostError
+from ringminus.lens.capture.reader import open_capture
+from ringminus.tap import Tap
+from support.guest_programs import host_program
+
+WITHOUT, NOBODY, CAPTURE = "no points", "nobody listens", "all to a file"
+PROMISED = {NOBODY: 1.03, CAPTURE: 2.0}
+"""Times, relative to those of the contender before it."""
+LINES = [line for line in disk_guest.LINES if line.name.startswith(("random", "sequential_read"))]
+PROCESSOR = "processor, in all"
+TESTS = 200_000
+
+
+def contenders(image: BenchImage, disk: Path, directory: Path) -> list[Contender]:
+    plain, without, _ = untapped.copies(directory)
+    capture = directory / "all.pcapng"
+
+    def made(name: str, package: Path, *options: str) -> Contender:
+        command = (*untapped.command(package), "run", "-k", str(image.bzimage), "-i", str(image.initrd))
+        command += ("--memory", f"{MEMORY_MIB}M", "--console", "stdio", "--no-reboot", "--disk", str(disk))
+        return Contender(
+            name, (*command, *options, "--append", f"{append(disk_guest.SCRIPT_IN_GUEST)}bench.only=")
+        )
+
+    return [made(WITHOUT, without), made(NOBODY, plain), made(CAPTURE, plain, "--capture", str(capture))]
+
+
+@dataclass(slots=True)
+class Results:
+    """All runs by contender, in the order in which they were made; how many events the last capture has."""
+
+    runs: dict[str, list[Run]]
+    events: int = 0
+    bytes: int = 0
+
+    def ratio(self, name: str, to: str, line: str) -> float:
+        """Of times: the median of those of a round, one by the other."""
+        pairs = zip(self.runs[name], self.runs[to], strict=True)
+        return median(one.seconds[line] / other.seconds[line] for one, other in pairs)
+
+
+def point_ns() -> float:
+    """What one test of a point costs while nobody listens."""
+    tap = Tap()
+    test, nothing = "if tap.packets is not None: pass", "pass"
+    costs = [
+        min(timeit.repeat(code, number=TESTS, repeat=7, globals={"tap": tap})) for code in (test, nothing)
+    ]
+    return (costs[0] - costs[1]) / TESTS * 1e9
+
+
+def processor_seconds() -> float:
+    """The time that processes which have ended were on a processor: what others do at the same time moves it
+    less than the time by a clock."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
+
+
+def run_rounds(chosen: Sequence[Contender], wanted: Sequence[str], rounds: int, timeout: float) -> Results:
+    """A round that does not count (it fills the caches), then the rounds; each begins with another one."""
+    results = Results({one.name: [] for one in chosen})
+    for number in range(rounds + 1):
+        for contender in (*chosen[number % 3 :], *chosen[: number % 3]):
+            print(f"lens, round {number}/{rounds}: {contender.name}", file=sys.stderr)
+            before = processor_seconds()
+            run = measure(contender, wanted if number else (), timeout)
+            run.seconds[PROCESSOR] = processor_seconds() - before
+            if number:
+                results.runs[contender.name].append(run)
+    return results
+
+
+def table(results: Results, lines: Sequence[Line]) -> str:
+    """The ratios for a person."""
+    rows = ["boot", *(line.name for line in lines), PROCESSOR]
+    text = f"{'time for':<18}{WITHOUT + ' s':>14}{NOBODY + ' s':>18}{'ratio':>8}"
+    text += f"{CAPTURE + ' s':>18}{'ratio':>8}\n"
+    for name in rows:
+        seconds = {one: median(run.seconds[name] for run in runs) for one, runs in results.runs.items()}
+        nobody, capture = results.ratio(NOBODY, WITHOUT, name), results.ratio(CAPTURE, NOBODY, name)
+        text += f"{name:<18}{seconds[WITHOUT]:>14.3f}{seconds[NOBODY]:>18.3f}{nobody:>8.3f}"
+        text += f"{seconds[CAPTURE]:>18.3f}{capture:>8.2f}  {_verdict(nobody, capture)}\n"
+    whole = median(run.seconds["whole"] for run in results.runs[NOBODY])
+    cost = results.events * point_ns() / 1e9 / whole
+    text += (
+        f"\na capture has {results.events:,} events in {results.bytes / 1e6:,.1f} MB; with a test of a point "
+    )
+    text += f"for each of them, {point_ns():.0f} ns, that is {cost:.2%} of a run\n"
+    return text
+
+
+def _verdict(nobody: float, capture: float) -> str:
+    met = [ratio <= PROMISED[name] for name, ratio in ((NOBODY, nobody), (CAPTURE, capture))]
+    return f"≤ {PROMISED[NOBODY]:.2f} {_word(met[0])}, ≤ {PROMISED[CAPTURE]:.0f} {_word(met[1])}"
+
+
+def _word(met: bool) -> str:
+    return "met" if met else "missed"
+
+
+def as_json(results: Results, lines: Sequence[Line]) -> dict[str, Any]:
+    """All figures."""
+    names = ["boot", "whole", PROCESSOR, *(line.name for line in lines)]
+    return {
+        "events": results.events,
+        "bytes": results.bytes,
+        "point_ns": point_ns(),
+        "seconds": {
+            one: {name: [run.seconds[name] for run in runs] for name in names}
+            for one, runs in results.runs.items()
+        },
+    }
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    names = [line.name for line in LINES]
+    wanted: list[str] = arguments.only.split(",") if arguments.only else names
+    if unknown := [name for name in wanted if name not in names]:
+        raise ConfigError(f"no line is named {', '.join(unknown)}: there are {', '.join(names)}")
+    files = host_program("fio", "fio") | {disk_guest.SCRIPT_IN_GUEST: (SOURCES / "disk.sh").read_bytes()}
+    image = prepare_with(arguments.guest, "disk-bench", files, ("virtio_mmio", "virtio_blk"))
+    with tempfile.TemporaryDirectory(prefix="ringminus-bench-", dir=arguments.guest.parent) as text:
+        directory = Path(text)
+        disk = directory / "disk.raw"
+        disk_guest.make_disk(disk)
+        chosen = contenders(image, disk, directory)
+        results = run_rounds(chosen, wanted, arguments.runs, arguments.timeout)
+        capture = directory / "all.pcapng"
+        results.bytes = capture.stat().st_size
+        with open_capture(capture) as source:
+            results.events = sum(1 for _ in source)
+            assert source.lost == 0
+    lines = [line for line in LINES if line.name in wanted]
+    if arguments.json:
+        arguments.json.write_text(json.dumps(as_json(results, lines), indent=2) + "\n")
+    print(f"Linux {image.kernel_version}, medians of {arguments.runs}\n\n{table(results, lines)}", end="")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="What watching a guest costs.")
+    parser.add_argument(
+        "--guest", type=Path, default=GUEST, help="a built guest, for its kernel (.cache/guest)"
+    )
+    parser.add_argument("--runs", type=int, default=5, help="rounds (default: 5)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to this file")
+    parser.add_argument("--only", metavar="LINES", help="lines, commas between")
+    parser.add_argument("--timeout", type=float, default=240, help="for one boot (default: 240 seconds)")
+    try:
+        _run(parser.parse_args())
+    except (HostError, ConfigError, OSError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
