@@ -39,7 +39,7 @@ def load_device(text: str) -> type[Device]:
     module_name, separator, class_name = text.rpartition(":")
     if not separator or not module_name or not class_name:
         raise ConfigError(f"--device {text}: write MODULE:CLASS, such as {EXAMPLE}")
-    module = _module(module_name, text)
+    module = load_module(module_name, text)
     made = getattr(module, class_name, None)
     if made is None:
         raise ConfigError(f"--device {text}: {module.__file__ or module_name} has no {class_name}")
@@ -75,7 +75,8 @@ def _factory(made: type[Device], text: str, number: int) -> Factory:
     return make
 
 
-def _module(name: str, text: str) -> ModuleType:
+def load_module(name: str, text: str) -> ModuleType:
+    """The module of that name, or of that file in .py, for `--device text`. Raises `ConfigError`."""
     path = Path(name)
     is_file = path.suffix == ".py"
     if is_file and not path.is_file():

@@ -20,7 +20,14 @@ COMMANDS = {
 
 
 @click.group(name="lens", cls=LazyGroup, lazy=COMMANDS)
-def lens() -> None:
+@click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    metavar="MODULE[:CLASS]",
+    help="A device of your own (ringminus run --device), whose module declares its messages.",
+)
+def lens(devices: tuple[str, ...]) -> None:
     """Look at what a guest and its host say to each other.
 
     Guests that run are watched by name (ringminus run --name NAME); what was recorded with ringminus run
@@ -36,3 +43,7 @@ def lens() -> None:
       ringminus lens stats root                             what it costs
       ringminus lens fields scsi                            what filters can name
     """
+    for text in devices:
+        from ringminus.cli.devices import load_module
+
+        load_module(text.rpartition(":")[0] or text, text)

@@ -15,7 +15,7 @@ from ringminus.cli.main import main
 from ringminus.lens.capture.output import open_output
 from ringminus.lens.capture.writer import CaptureWriter
 from ringminus.tap import Tap
-from support.command import Run, command
+from support.command import Run, command, run_command
 from support.lens_events import PER_REQUEST, requests
 from support.links import own_runtime_directory
 
@@ -161,6 +161,36 @@ def test_fields_are_listed(lens: Lens) -> None:
     found = json.loads(lens("fields", "exit", "--json").output)
     assert {"exit", "exit.reason", "exit.rip"} <= {one["name"] for one in found}
     assert lens("fields", "nothing").status == 2
+
+
+DEVICE = """
+from uuid import UUID
+from ringminus.protocol import Form, Protocol, declare
+from ringminus.vmbus.device import Device
+from ringminus.wire import U8, U16, Struct
+
+class Header(Struct):
+    kind: U8
+
+class Greeting(Struct):
+    volume: U16
+
+class Greeter(Device):
+    interface = UUID("99999999-0000-0000-0000-000000000002")
+
+FORMS = {1: Form("GREET", Greeting)}
+declare(Protocol("greeter", "Greeter", Header, "kind", FORMS, interfaces=(Greeter.interface,)))
+"""
+
+
+def test_messages_of_a_device_of_ones_own_are_known(tmp_path: Path) -> None:
+    (tmp_path / "greeter.py").write_text(DEVICE)
+    for text in (f"{tmp_path}/greeter.py:Greeter", f"{tmp_path}/greeter.py"):
+        run = run_command("lens", "--device", text, "fields", "greeter.kind")
+        assert (run.status, run.output) == (0, "greeter.kind  number      greet\n  greet\n")
+    run = run_command("lens", "--device", f"{tmp_path}/missing.py:Greeter", "fields")
+    assert run.status == 2
+    assert "there is no file" in run.errors
 
 
 def test_no_guest_runs(lens: Lens) -> None:
