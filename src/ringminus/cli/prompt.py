@@ -30,6 +30,8 @@ class PromptTerminal:
         self._readline: Any = None
         self._before: dict[int, Any] = {}
         self._wakeup = -1
+        self._asks = False
+        self._ended_by = ""
 
     def open(self, complete: Callable[[str], Sequence[str]]) -> None:
         self._complete = complete
@@ -53,15 +55,24 @@ class PromptTerminal:
             raw.set_raw()
 
     def ask(self) -> str | None:
+        if self._ended_by:
+            raise Closing(self._ended_by)
+        self._asks = True
+        try:
+            return self._line()
+        except KeyboardInterrupt:
+            self.say("")
+            raise
+        finally:
+            self._asks = False
+
+    def _line(self) -> str | None:
         if self._is_person:
             try:
                 return input(PROMPT)
             except EOFError:  # Ctrl-D: go on
                 self.say("continue")
                 return "continue"
-            except KeyboardInterrupt:
-                self.say("")
-                raise
         text = sys.stdin.readline()
         if not text:
             return None
@@ -78,9 +89,18 @@ class PromptTerminal:
         """The loop stands still: signals come to the prompt, and not once more to the loop."""
         self._wakeup = signal.set_wakeup_fd(-1)
         self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, *ENDING)}
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, self._interrupted)
         for number in ENDING:
-            signal.signal(number, _close)
+            signal.signal(number, self._ending)
+
+    def _interrupted(self, _number: int, _frame: FrameType | None) -> None:
+        if self._asks:
+            raise KeyboardInterrupt
+
+    def _ending(self, number: int, _frame: FrameType | None) -> None:
+        self._ended_by = f"by {signal.Signals(number).name}"
+        if self._asks:
+            raise Closing(self._ended_by)
 
     def _give_signals_back(self) -> None:
         for number, handler in self._before.items():
@@ -115,7 +135,3 @@ class PromptTerminal:
 def _history() -> Path:
     state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(state) / "ringminus" / "break_history"
-
-
-def _close(number: int, _frame: FrameType | None) -> None:
-    raise Closing(f"by {signal.Signals(number).name}")

@@ -10,7 +10,7 @@ from ringminus.lens.lines import line
 from ringminus.protocol import Layer, Value
 from ringminus.tap import Event
 
-COMMON = ("sequence", "cause", "vp", "time", "host_ns")
+COMMON = ("sequence", "cause", "vp", "time", "host_ns", "changed")
 WIDTH = 16
 LONGEST_VALUE = 72
 
@@ -32,7 +32,7 @@ def fields(event: Event, decoder: Decoder) -> Iterator[str]:
 def _layer(layer: Layer, depth: int, skip: Iterable[str] = ()) -> Iterator[str]:
     indent = "  " * depth
     yield f"{indent}{layer.protocol} {layer.message}".rstrip()
-    values = [one for one in layer.values if one.name not in skip]
+    values = [one for one in layer.values if one.name not in skip and one.value not in (b"", "", ())]
     width = max((len(one.name) for one in values), default=0)
     for one in values:
         yield f"{indent}  {one.name:<{width}}  {_value(one)}"
