@@ -22,6 +22,7 @@ from ringminus.lens.capture.reader import open_capture
 from ringminus.lens.capture.section import block
 from ringminus.protocol import BY_INTERFACE, PROTOCOLS
 from ringminus.tap import EVENTS, DeviceMessage, Event, NetworkFrame, RingPacket
+from support.effort import examples
 from support.wireshark import differences, tshark_layers, write_capture, write_dissector
 
 U64 = st.integers(0, 2**64 - 1)
@@ -36,7 +37,7 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
 }
 SLOW = settings(
     deadline=None,
-    max_examples=25,
+    max_examples=examples(25),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

@@ -16,12 +16,13 @@ from ringminus.machine.chipset.power import AcpiPower, LegacyPorts
 from ringminus.machine.chipset.rtc import Rtc
 from ringminus.machine.chipset.serial import COM1, Serial
 from ringminus.tap import Tap
+from support.effort import examples
 
 SIZES = st.sampled_from([1, 2, 4])
 MMIO_SIZES = st.sampled_from([1, 2, 4, 8])
 VALUES = st.one_of(st.integers(0, 0xFF), st.integers(0, 0xFFFFFFFF), st.sampled_from([0, 0xFF, 0xFFFFFFFF]))
 WIDE_VALUES = st.one_of(VALUES, st.integers(0, (1 << 64) - 1))
-FUZZ = settings(max_examples=150, deadline=None)
+FUZZ = settings(max_examples=examples(150), deadline=None)
 
 
 class Processor:

@@ -34,6 +34,7 @@ from ringminus.vmbus.control.plane import ControlPlane, State, VmBusError
 from ringminus.vmbus.wire import Feature, Version
 from support.bus_script import MEMORY, RAM, guid
 from support.bus_watcher import Seen, Watcher
+from support.effort import examples
 
 U32, U64 = (1 << 32) - 1, (1 << 64) - 1
 VPS, LAST_PAGE = 3, RAM // 4096 - 1
@@ -387,7 +388,7 @@ def _refuse(asked: actions.TlConnect, control: ControlPlane) -> list[Action]:
 
 QUICK = settings(
     deadline=None,
-    max_examples=60,
+    max_examples=examples(60),
     stateful_step_count=50,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

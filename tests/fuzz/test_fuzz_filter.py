@@ -19,6 +19,7 @@ from ringminus.lens.lines import line
 from ringminus.lens.objects import COMMON, as_object
 from ringminus.protocol import BY_INTERFACE, PROTOCOLS
 from ringminus.tap import EVENTS, BusMessage, DeviceMessage, Event, Hypercall, RingPacket
+from support.effort import examples
 
 WORDS = st.sampled_from(
     [
@@ -97,7 +98,7 @@ def test_any_text_is_a_filter_or_an_error_that_points(text: str, event: Event) -
     check(text, event)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.lists(WORDS, max_size=9), ANY_EVENT)
 def test_any_words_are_a_filter_or_an_error_that_points(words: list[str], event: Event) -> None:
     check(" ".join(words), event)
@@ -118,7 +119,7 @@ def own_layers(event: Event, name: str) -> list[Any]:
     return [value for one in found if (value := one.get(path)) is not None]
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=examples(300), suppress_health_check=[HealthCheck.filter_too_much])
 @given(LAYERED, st.data())
 def test_a_filter_says_what_the_layers_say(event: Event, data: st.DataObject) -> None:
     numbers = [
@@ -135,7 +136,7 @@ def test_a_filter_says_what_the_layers_say(event: Event, data: st.DataObject) ->
     assert compile_filter(name)(event) == bool(values)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(ANY_EVENT)
 def test_any_event_is_one_printable_line_and_one_object(event: Event) -> None:
     decoder = Decoder()

@@ -16,9 +16,10 @@ from ringminus.switch.headers import UNKNOWN, Headers, parse
 from ringminus.switch.segmentation import SMALLEST_SEGMENT, segments
 from ringminus.switch.tap import _encode
 from ringminus.switch.tap_wire import VNET
+from support.effort import examples
 from support.packets import CWR, FIN, PSH, TCP, UDP, Packet, number, ones_complement_sum
 
-MANY = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+MANY = settings(max_examples=examples(400), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 # ------------------------------------------------------------ what may come

@@ -12,6 +12,7 @@ from ringminus.machine.gdb.arguments import Resume
 from ringminus.machine.gdb.commands import COMMANDS, LARGEST_READ, Stub
 from ringminus.machine.gdb.protocol import LONGEST, Packet, PacketStream, Signal, checksum, escape, expand
 from support.bare_metal import BareGuest
+from support.effort import examples
 
 # addresses at which something is, or nothing, or where it ends
 ADDRESSES = st.sampled_from(
@@ -54,7 +55,7 @@ class Nobody:
 
 
 @given(st.lists(PACKETS, max_size=12))
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_every_packet_has_an_answer_of_a_known_form(packets: list[bytes]) -> None:
     bare = BareGuest("hlt", size=64 << 20, translation_buffer=16 << 20)
     try:
@@ -70,7 +71,7 @@ def test_every_packet_has_an_answer_of_a_known_form(packets: list[bytes]) -> Non
 
 
 @given(st.lists(st.tuples(st.integers(0, len(target.REGISTERS) - 1), st.binary(min_size=16, max_size=16))))
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_any_value_may_be_put_into_any_register(values: list[tuple[int, bytes]]) -> None:
     bare = BareGuest("hlt", size=64 << 20, translation_buffer=16 << 20)
     try:

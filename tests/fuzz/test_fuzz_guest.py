@@ -28,6 +28,7 @@ from ringminus.machine.chipset.serial import Serial
 from ringminus.memory import LOW_RAM_END, MIB, PAGE_SIZE, GuestMemory
 from ringminus.tap import EVENTS, Tap
 from support.bare_metal import CODE, assemble, interrupt_gate, long_mode_registers, prepare
+from support.effort import examples
 
 SIZE = 8 * MIB
 DEADLINE_SECONDS = 1.0
@@ -241,7 +242,7 @@ def guest(memory: FencedMemory, code: bytes, observed: bool = False) -> Iterator
 
 # in bounds: a GiB or more of Hypothesis's own work would take longer than the guests
 BOUNDS = settings(
-    max_examples=100,
+    max_examples=examples(100),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

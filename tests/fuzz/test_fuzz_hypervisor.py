@@ -24,6 +24,7 @@ from ringminus.hypervisor.synic import QUEUE_LIMIT
 from ringminus.hypervisor.wire import MESSAGE_PAYLOAD_LIMIT, SINTS, Feature, Privilege
 from ringminus.memory import PAGE_SIZE, GuestMemory
 from ringminus.tap import EVENTS, Event, Tap
+from support.effort import examples
 from support.hypervisor import MEMORY_SIZE, FakeEngine, Guest
 
 MEMORY = GuestMemory(MEMORY_SIZE)
@@ -148,7 +149,7 @@ def check_bounds(guest: Guest) -> None:
 
 
 @given(st.lists(steps, max_size=60), st.booleans())
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(250), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_hostile_guest_gets_exceptions_and_nothing_else(
     sequence: list[tuple[object, ...]], watched: bool
 ) -> None:
@@ -160,7 +161,7 @@ def test_a_hostile_guest_gets_exceptions_and_nothing_else(
 
 
 @given(controls, st.binary(min_size=1, max_size=320), values, st.lists(values, min_size=6, max_size=6))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_input_page_is_survived(control: int, page: bytes, offset: int, xmms: list[int]) -> None:
     guest = make_guest(False)
     guest.memory.write(0x80000, (page * PAGE_SIZE)[:PAGE_SIZE])
@@ -173,7 +174,7 @@ def test_any_input_page_is_survived(control: int, page: bytes, offset: int, xmms
 
 
 @given(st.lists(steps, max_size=40))
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_reachable_state_can_be_saved_and_restored(sequence: list[tuple[object, ...]]) -> None:
     guest = make_guest(False)
     for step in sequence:

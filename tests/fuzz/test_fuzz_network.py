@@ -17,6 +17,7 @@ from ringminus.devices.network.wire import MessageType, Version
 from ringminus.memory import PAGE_SIZE
 from ringminus.switch.frame import LARGEST_FRAME, Checksum, Frame
 from support.bus_driver import GuestChannel
+from support.effort import examples
 from support.guest_ring import READ_INDEX, WRITE_INDEX, GuestRingFull
 from support.network import (
     ALL_OFFLOADS,
@@ -35,7 +36,9 @@ from support.packets import Packet
 
 U32 = 0xFFFFFFFF
 SLOW = settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=examples(200),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 small = st.integers(0, 64)
 words = small | st.sampled_from((0x7FFFFFFF, 0x80000000, U32 - 7, U32)) | st.integers(0, U32)
@@ -90,7 +93,7 @@ controls = st.one_of(
     st.lists(whole | spoilt, max_size=4).map(b"".join) | st.binary(max_size=200),
     st.sampled_from((1514, 65535)),
 )
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=examples(800), deadline=None)
 def test_any_bytes_are_frames_or_a_typed_error(message: bytes, largest: int) -> None:
     counters = AdapterCounters()
     try:
@@ -106,7 +109,7 @@ def test_any_bytes_are_frames_or_a_typed_error(message: bytes, largest: int) -> 
 
 
 @given(st.binary(max_size=80) | infos)
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=examples(800), deadline=None)
 def test_any_infos_are_understood_or_a_typed_error(block: bytes) -> None:
     with contextlib.suppress(BadMessage):
         tci, checksum, large_send, _ = parse_infos(block)

@@ -19,9 +19,10 @@ from ringminus.machine.replay.guest import GuestReplay
 from ringminus.machine.replay.recording import Recording
 from ringminus.machine.replay.result import Result
 from ringminus.tap import BusMessage, ChannelState, Event, GpadlChange, RingPacket
+from support.effort import examples
 from support.recordings import NETWORK, events, unpacked
 
-SLOW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+SLOW = settings(max_examples=examples(60), deadline=None, suppress_health_check=list(HealthCheck))
 NUMBERS = (-1, 0, 1, 2, 3, 7, 255, 4096, 1 << 16, (1 << 32) - 1, 1 << 32, (1 << 63) - 1, 1 << 64, -(1 << 63))
 BYTES = (b"", b"\0", b"\xff" * 12, b"\xff" * 64, bytes(64), bytes(5000))
 

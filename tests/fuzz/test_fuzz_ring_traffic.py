@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ringminus.vmbus.device import Channel, Packet
 from support.bus_bed import Bed
 from support.bus_driver import GuestChannel
+from support.effort import examples
 from support.guest_ring import COMPLETION, PENDING_SEND_SIZE, READ_INDEX, WRITE_INDEX, GuestRingFull, Received
 
 DESCRIPTOR_AND_TRAILER = 24
@@ -105,7 +106,7 @@ class Talk:
     st.sampled_from((0, 8, 2048, 4072, 4080, 4088)),
     st.lists(steps, max_size=40),
 )
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_nothing_is_lost_or_stuck(
     pages: int, scattered: bool, start: int, sequence: list[tuple[str, int, int]]
 ) -> None:

@@ -17,6 +17,7 @@ from ringminus.vmbus.device import Channel, Packet
 from ringminus.vmbus.gpa import BadRange
 from support.bus_bed import Bed, Recorder, echo
 from support.bus_driver import GuestChannel
+from support.effort import examples
 from support.guest_ring import (
     FEATURES,
     INTERRUPT_MASK,
@@ -233,7 +234,7 @@ def play(sequence: list[tuple[str, ...]], *, scattered: bool = True) -> Hostile:
 
 
 @given(sequences, st.booleans())
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(200), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_guest_that_lies_harms_its_own_channel_only(
     sequence: list[tuple[str, ...]], scattered: bool
 ) -> None:
@@ -255,7 +256,7 @@ def test_the_sequences_reach_what_they_are_for() -> None:
 
 
 @given(st.binary(min_size=16, max_size=PAGE_SIZE), st.integers(0, PAGE_SIZE // 8 - 1), indices)
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(200), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_ring_of_arbitrary_bytes_is_read_to_its_end(data: bytes, read: int, write: int) -> None:
     """At any place of the ring: what is read has an end, and lies within what the guest says is there."""
     bed = Bed(scattered=True)

@@ -26,9 +26,10 @@ from ringminus.devices.network.rss import ReceiveSideScaling
 from ringminus.errors import GuestError
 from ringminus.switch.port import ADDRESS_SIZE
 from ringminus.wire import Bytes, Int, Struct
+from support.effort import examples
 from support.rndis import ADDRESS, decode, message
 
-SLOW = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SLOW = settings(max_examples=examples(250), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 U32 = 0xFFFF_FFFF
 QUEUES = 4
 

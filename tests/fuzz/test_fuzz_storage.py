@@ -21,6 +21,7 @@ from ringminus.vmbus.device import Packet
 from ringminus.vmbus.gpa import BadRange, GpaRange
 from ringminus.vmbus.wire import PacketType
 from ringminus.wire import ReadableBuffer
+from support.effort import examples
 from support.storage import FakeChannel, Guest, MemoryDisk
 
 MEMORY = GuestMemory(64 * PAGE_SIZE)
@@ -29,7 +30,7 @@ FILL = 0xEE
 U8, U16, U32, U64 = 0xFF, 0xFFFF, 0xFFFFFFFF, (1 << 64) - 1
 DISK_SIZE = 1 << 18
 
-SLOW = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SLOW = settings(max_examples=examples(250), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 # ------------------------------------------------------------------ what a guest may send

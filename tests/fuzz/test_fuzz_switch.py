@@ -25,10 +25,11 @@ from ringminus.switch.settings import (
     to_dict,
 )
 from ringminus.switch.switch import SwitchPort
+from support.effort import examples
 from support.endpoints import Bed, RecordingEndpoint, frame, mac
 from support.ip_packets import DHCP_OFFER, DHCPV6_ADVERTISE, ROUTER_ADVERTISEMENT, extension, tagged
 
-SLOW = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SLOW = settings(max_examples=examples(250), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 # ------------------------------------------------------------------ a switch and its model
 
@@ -350,7 +351,10 @@ class SwitchMachine(RuleBasedStateMachine):
 
 
 SwitchMachine.TestCase.settings = settings(
-    max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=examples(100),
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 TestSwitchMachine = SwitchMachine.TestCase
 

@@ -16,6 +16,7 @@ from ringminus.disks.vhd.footer import sealed
 from ringminus.disks.vhd.wire import SECTOR, DynamicHeader, Footer
 from ringminus.errors import RingminusError
 from support.disks import KIB, MIB, everything, put
+from support.effort import examples
 
 SIZE, BLOCK = MIB, 64 * KIB
 HEADER = Footer.SIZE
@@ -76,7 +77,7 @@ def write_all(path: Path) -> None:
         assert again.size
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.sampled_from(sorted(FILES)), st.data())
 def test_any_field_of_the_footer(kind: str, data: st.DataObject) -> None:
     file = bytearray(FILES[kind])
@@ -87,7 +88,7 @@ def test_any_field_of_the_footer(kind: str, data: st.DataObject) -> None:
     survive(bytes(file))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.sampled_from(["dynamic", "differencing"]), st.data())
 def test_any_field_of_the_header(kind: str, data: st.DataObject) -> None:
     file = bytearray(FILES[kind])
@@ -108,7 +109,7 @@ def change(structure: Footer | DynamicHeader, name: str, size: int, draw: Draw) 
     setattr(structure, name, value.to_bytes(size, "little") if isinstance(old, bytes) else value)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(st.tuples(st.integers(0, SIZE // BLOCK - 1), numbers), min_size=1, max_size=5))
 def test_any_entry_of_the_table(entries: list[tuple[int, int]]) -> None:
     file = bytearray(FILES["dynamic"])
@@ -118,7 +119,7 @@ def test_any_entry_of_the_table(entries: list[tuple[int, int]]) -> None:
     survive(bytes(file))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.sampled_from(sorted(FILES)), st.data())
 def test_bytes_that_change_anywhere_and_files_that_are_cut(kind: str, data: st.DataObject) -> None:
     file = bytearray(FILES[kind])
@@ -128,7 +129,7 @@ def test_bytes_that_change_anywhere_and_files_that_are_cut(kind: str, data: st.D
     survive(bytes(file[: data.draw(st.one_of(st.just(len(file)), st.integers(0, len(file))))]))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.binary(max_size=600), st.sampled_from(["", ".vhd", ".img", ".raw"]))
 def test_any_bytes_under_any_name(data: bytes, suffix: str) -> None:
     with tempfile.TemporaryDirectory() as name:

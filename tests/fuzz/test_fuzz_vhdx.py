@@ -35,6 +35,7 @@ from ringminus.disks.vhdx.wire import (
 from ringminus.errors import ConfigError
 from ringminus.wire import Array, Bytes, Struct
 from support.disks import MIB, everything, put
+from support.effort import examples
 
 SIZE, BLOCK = 4 * MIB, MIB
 METADATA, BAT = 2 * MIB, 3 * MIB
@@ -130,7 +131,7 @@ def mutated(structure: Struct, data: st.DataObject, skip: tuple[str, ...] = ()) 
     return structure
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.sampled_from(KINDS), st.data())
 def test_any_field_of_the_headers(kind: str, data: st.DataObject) -> None:
     file = bytearray(FILES[kind])
@@ -148,7 +149,7 @@ def reseal_tables(file: bytearray) -> None:
         file[offset : offset + REGION_TABLE_SIZE] = table
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.sampled_from(KINDS), st.data())
 def test_any_field_of_the_region_table(kind: str, data: st.DataObject) -> None:
     file = bytearray(FILES[kind])
@@ -163,7 +164,7 @@ def test_any_field_of_the_region_table(kind: str, data: st.DataObject) -> None:
     survive(file)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(st.sampled_from(KINDS), st.data())
 def test_any_field_of_the_metadata_table(kind: str, data: st.DataObject) -> None:
     file = bytearray(FILES[kind])
@@ -176,7 +177,7 @@ def test_any_field_of_the_metadata_table(kind: str, data: st.DataObject) -> None
     survive(file)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(st.sampled_from(KINDS), st.integers(0, 10), numbers)
 def test_any_item_of_metadata(kind: str, place: int, value: int) -> None:
     file = bytearray(FILES[kind])
@@ -185,7 +186,7 @@ def test_any_item_of_metadata(kind: str, place: int, value: int) -> None:
     survive(file)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.data())
 def test_any_field_of_the_parent_locator(data: st.DataObject) -> None:
     file = bytearray(FILES["differencing"])
@@ -201,7 +202,7 @@ def test_any_field_of_the_parent_locator(data: st.DataObject) -> None:
     survive(file)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(st.binary(max_size=200))
 def test_any_words_of_the_parent_locator(words: bytes) -> None:
     file = bytearray(FILES["differencing"])
@@ -210,7 +211,7 @@ def test_any_words_of_the_parent_locator(words: bytes) -> None:
     survive(file)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     st.sampled_from(KINDS),
     st.lists(st.tuples(st.integers(0, 5), numbers, st.integers(0, 7)), min_size=1, max_size=4),
@@ -223,7 +224,7 @@ def test_any_entries_of_the_bat(kind: str, entries: list[tuple[int, int, int]]) 
     survive(file)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(st.sampled_from(KINDS), st.lists(st.integers(0, 200), min_size=1, max_size=4), st.data())
 def test_any_log(kind: str, positions: list[int], data: st.DataObject) -> None:
     file = bytearray(FILES[kind])
@@ -252,7 +253,7 @@ def test_any_log(kind: str, positions: list[int], data: st.DataObject) -> None:
     survive(file)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.sampled_from(KINDS), st.data())
 def test_bytes_that_change_anywhere_and_files_that_are_cut(kind: str, data: st.DataObject) -> None:
     file = bytearray(FILES[kind])

@@ -25,6 +25,7 @@ from ringminus.vmbus.outbox import OUTBOX_LIMIT
 from ringminus.vmbus.wire import MESSAGE_SINT, PAYLOAD_LIMIT, Version
 from support.bus_bed import Recorder, add, echo
 from support.bus_driver import GuestDriver
+from support.effort import examples
 from support.hypervisor import EOM, MEMORY_SIZE, SCONTROL, SIM_PAGE, FakeEngine, Guest
 
 MEMORY = GuestMemory(MEMORY_SIZE)
@@ -199,7 +200,7 @@ class Door:
             self.check()
 
 
-QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @given(sequences)
