@@ -33,6 +33,8 @@ DELAYED, DUPLICATED, INJECTED = "delayed", "duplicated", "injected"
 DROP, DELAY, DUPLICATE, ANSWER = "drop", "delay", "duplicate", "answer"
 MOST_COPIES = 1000
 LONGEST_DELAY = 3600.0
+HEADER = frozenset(("time", "vp", "sequence", "cause", "host_ns"))
+"""What all events have, and nobody sets."""
 BEFORE = "before "
 """What the key of a point begins with where events pass it before they have their result."""
 E = TypeVar("E", bound="Event")
@@ -61,15 +63,16 @@ class GuestData(Protocol):
         """Change a part; raises `ChangeError`."""
 
 
-@dataclass(slots=True)
 class Verdict:
     """What is to become of an event: `delay` is in 100 ns, `copies` come beside the event, `answer` is what
     is given in the place of who would have got it."""
 
-    dropped: bool = False
-    delay: int = 0
-    copies: int = 0
-    answer: bytes | None = None
+    __slots__ = ("answer", "copies", "delay", "dropped")
+
+    def __init__(self) -> None:
+        self.dropped = False
+        self.delay = self.copies = 0
+        self.answer: bytes | None = None
 
 
 class Changeable:
@@ -77,6 +80,7 @@ class Changeable:
     event as it was if it has been, `memory` the guest's memory that it names, while it may be touched."""
 
     __slots__ = ("memory", "original", "verdict")
+    NAMES_MEMORY: ClassVar[bool] = False
     MAY: ClassVar[frozenset[str]] = frozenset()
     SETTABLE: ClassVar[Mapping[str, Kind]] = {}
     verdict: Verdict | None
@@ -87,10 +91,6 @@ class Changeable:
         if name in ("memory", "original", "verdict"):
             return None
         raise AttributeError(f"{type(self).__name__} has no field {name!r}")
-
-    def judged(self, verdict: Verdict | None) -> None:
-        """It may be changed from now on, or (None) no more."""
-        self.verdict = verdict
 
     def was(self, original: Changeable | None) -> None:
         """It was another one before it was changed."""
@@ -138,7 +138,7 @@ def _values(kind: type[Event]) -> tuple[tuple[str, ...], Callable[[Any], tuple[A
     """An event's fields: their names, and what reads them all."""
     found = _VALUES.get(kind)
     if found is None:
-        names = tuple(one.name for one in fields(kind))
+        names = tuple(one.name for one in fields(kind) if one.name not in HEADER)
         found = _VALUES[kind] = names, attrgetter(*names)
     return found
 
@@ -184,6 +184,8 @@ class ChangePoints:
 
     def __init__(self) -> None:
         self.changers: dict[str, tuple[Changer, ...]] = {}
+        self.cause = 0
+        """The number of the event that is being dealt with; 0 for none."""
         self.meddled = 0
         """Events that did not pass as they came, of all kinds, and what was injected."""
         self.later: Callable[[int, Callable[[int], None]], None] | None = None
@@ -199,14 +201,6 @@ class ChangePoints:
         """Tell the listeners of its point."""
         raise NotImplementedError
 
-    def within(self, event: Event) -> Any:
-        """What happens from now on is caused by the event."""
-        raise NotImplementedError
-
-    def leave(self, scope: Any) -> None:
-        """It has been dealt with."""
-        raise NotImplementedError
-
     # ------------------------------------------------------------ deciding
 
     def decide(self, event: Event, key: str) -> Verdict:
@@ -215,8 +209,7 @@ class ChangePoints:
         self.number(event)
         names, values = _values(type(event))
         first = before = values(event)
-        verdict = Verdict()
-        event.judged(verdict)
+        event.verdict = verdict = Verdict()  # type: ignore[misc]
         for changer in self.changers.get(key, ()):
             wish = verdict.delay, verdict.copies
             try:
@@ -235,12 +228,14 @@ class ChangePoints:
                 changer.failed(event, error)
             if verdict.dropped or verdict.answer is not None:
                 break
-        event.judged(None)
-        if event.memory is not None and event.memory.changed:
-            event.memory.changed = False
-            event.settle(event.memory)
-            mark(event, CHANGED)
-        if before != first:
+        event.verdict = None  # type: ignore[misc]
+        if event.NAMES_MEMORY:
+            memory = event.memory
+            if memory is not None and memory.changed:
+                memory.changed = False
+                event.settle(memory)
+                mark(event, CHANGED)
+        if before is not first and before != first:
             event.was(_with(event, names, first))
             if not event.changed and verdict.answer is None:
                 mark(event, CHANGED)
@@ -253,22 +248,23 @@ class ChangePoints:
                 mark(event, DELAYED)
             if verdict.copies:
                 mark(event, DUPLICATED)
-        self.meddled += bool(event.changed)
+        if event.changed:
+            self.meddled += 1
         return verdict
 
     def submit(self, event: E, act: Callable[[E], None]) -> Verdict | None:
         """An event comes to its point: what changers ask for happens, listeners are told, and `act(event)`
         does what the host does with it. None if nobody changes events there."""
-        verdict = None
-        if event.POINT in self.changers:
-            verdict = self.decide(event, event.POINT)
-            if verdict.dropped or verdict.answer is not None:
-                self.tell(event)
-                return verdict
-            if verdict.delay and self.later is not None:
-                self.later(verdict.delay, partial(self._released, event, act, verdict.copies))
-                return verdict
-        self._pass(event, act, 0 if verdict is None else verdict.copies)
+        if event.POINT not in self.changers:
+            self._pass(event, act, 0)
+            return None
+        verdict = self.decide(event, event.POINT)
+        if verdict.dropped or verdict.answer is not None:
+            self.tell(event)
+        elif verdict.delay and self.later is not None:
+            self.later(verdict.delay, partial(self._released, event, act, verdict.copies))
+        else:
+            self._pass(event, act, verdict.copies)
         return verdict
 
     def _released(self, event: E, act: Callable[[E], None], copies: int, now: int) -> None:
@@ -277,14 +273,14 @@ class ChangePoints:
         self._pass(event, act, copies)
 
     def _pass(self, event: E, act: Callable[[E], None], copies: int) -> None:
-        extra = [_copied(event) for _ in range(copies)]
+        extra = [_copied(event) for _ in range(copies)] if copies else ()
         for one in (event, *extra):
             self.tell(one)
-            scope = self.within(one)
+            before, self.cause = self.cause, one.sequence
             try:
                 act(one)
             finally:
-                self.leave(scope)
+                self.cause = before
 
 
 def mark(event: Event, word: str) -> None:
@@ -294,7 +290,7 @@ def mark(event: Event, word: str) -> None:
 
 def _with(event: Event, names: tuple[str, ...], values: tuple[Any, ...]) -> Event:
     """The event with other values."""
-    made = type(event).__new__(type(event))
+    made = copy.copy(event)
     for name, value in zip(names, values, strict=True):
         setattr(made, name, value)
     return made

@@ -321,6 +321,7 @@ class RingPacket(Event):
 
     POINT = "packets"
     NAME = "packet"
+    NAMES_MEMORY = True
     MAY = frozenset((DROP, DELAY, DUPLICATE, ANSWER))
     SETTABLE: ClassVar[Mapping[str, Kind]] = {"transaction_id": 64, "payload": bytes}
     relid: int

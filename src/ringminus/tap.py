@@ -139,8 +139,6 @@ class Tap(ChangePoints):
         self.on_change: Callable[[], None] | None = None
         self.keeps_data = False
         """Whether ring packets carry what the guest memory held that they name: `RingPacket.data`."""
-        self.cause = 0
-        """The number of the event that is being dealt with; 0 for none."""
         self._sequence = 0
         self._listeners: dict[str, list[Callable[[Any], None]]] = {}
 

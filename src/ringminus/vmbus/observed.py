@@ -144,8 +144,7 @@ class Observed:
         self._channel.hand_over(packet)
 
     def _change_incoming(self, event: RingPacket, packet: Packet, wants: bool) -> None:
-        if packet.ranges:
-            event.names(RangeData(self._channel.memory, packet.ranges))
+        event.names(RangeData(self._channel.memory, packet.ranges) if packet.ranges else None)
         verdict = self._tap.submit(event, partial(self._pass_incoming, packet))
         if verdict is None or not wants:
             return
@@ -186,8 +185,7 @@ class Observed:
             event.cause = self._causes.pop(transaction_id, 0)
             if self._contents.asked:
                 self._contents.answer(event)
-            if self._memory:
-                event.names(self._memory.pop(transaction_id, None))
+            event.names(self._memory.pop(transaction_id, None))
             if not changed and self._own and transaction_id in self._own:
                 return self._answered(event)
         if changed or event.POINT not in self._tap.changers:
