@@ -87,7 +87,7 @@ class Part:
     have; a field that is not there has no value. A field within a part of messages is called `part.field`
     (of the first message that has it).
 
-    Of a `continued` part other messages bring what is not there.
+    Of a `continued` part other messages bring what is not there, or nobody: nothing in it is missing.
 
     `number` names the field that tells the number of such messages whose own bytes do not; what answers a
     message that has the field, and has none itself, takes it from there.

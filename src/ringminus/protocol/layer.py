@@ -17,6 +17,8 @@ PADDING = "padding"
 """The name of bytes that say nothing: those to the size of the protocol's messages, and between parts."""
 PAGE = 4096
 MOST_NUMBERS = 1 << 16
+ALL = 1 << 32
+"""As the bytes that were left out: whatever is missing."""
 
 
 class Value(NamedTuple):
@@ -214,7 +216,7 @@ class Layer:
         if protocol is not None and end > start:
             number = self._number_of(part)
             if part.count == 1 and (number is not None or not part.number):
-                layers = [self._message(protocol, start, end, number)]
+                layers = [self._message(protocol, start, end, number, ALL if part.continued else 0)]
             elif not part.number or number is not None:
                 layers, stopped = self._messages(protocol, start, end, count, number)
                 if count is not None and len(layers) < count:
@@ -230,9 +232,9 @@ class Layer:
             value = self._request.get(part.number)
         return value if isinstance(value, int) else None
 
-    def _message(self, protocol: Protocol, start: int, end: int, number: int | None) -> Layer:
+    def _message(self, protocol: Protocol, start: int, end: int, number: int | None, cut: int = 0) -> Layer:
         data, at = self._data[start:end], self.offset + start
-        return dissect(protocol, data, to_guest=self._to_guest, number=number, offset=at)
+        return dissect(protocol, data, to_guest=self._to_guest, number=number, offset=at, cut=cut)
 
     def _messages(
         self, protocol: Protocol, start: int, end: int, count: int | None, number: int | None
@@ -306,18 +308,24 @@ class Layer:
         if form is None or self._plan is None:
             return found
         for name, within in form.inner.items():
-            inside = self.get(name)
+            inside, at = self.get(name), self._offset_of(name)
             if within not in PROTOCOLS or not isinstance(inside, bytes):
                 continue
-            begin = self._plan.end if name == REST else self._plan.places[name].offset
             length = self.get(form.lengths[name]) if name in form.lengths else None
             if isinstance(length, int):
                 inside = inside[:length]
-            at = self.offset + begin
-            found.append(dissect(PROTOCOLS[within], inside, to_guest=self._to_guest, offset=at))
+            if inside:
+                found.append(dissect(PROTOCOLS[within], inside, to_guest=self._to_guest, offset=at))
         for extent in self.extents if form.parts else ():
             found += extent.layers
         return found
+
+    def _offset_of(self, name: str) -> int:
+        """Where a field of bytes is, if it is there."""
+        place = self._plan.places.get(name) if self._plan is not None else None
+        if place is not None:
+            return self.offset + place.offset
+        return next((one.offset for one in self.values if one.name == name), self.offset)
 
     def __repr__(self) -> str:
         return f"Layer({self.protocol!r}, {self.message!r}, {self.values!r}, {self.inner!r})"

@@ -25,6 +25,8 @@ from ringminus.switch.wire import (
 from ringminus.wire import Struct
 
 PAYLOAD = Part("payload")
+SHORTEST_PAYLOAD = 46
+"""Of an Ethernet frame; shorter ones are padded by some."""
 _MAC_TYPES = {
     EtherType.IPV4: "ipv4",
     EtherType.ARP: "arp",
@@ -95,6 +97,7 @@ ARP = declare(
             **dict.fromkeys(("sender_address", "target_address"), Show.MAC),
             **dict.fromkeys(("sender_ip", "target_ip"), Show.IPV4),
         },
+        padded=SHORTEST_PAYLOAD,
     )
 )
 
@@ -139,6 +142,8 @@ IPV4 = declare(
             **dict.fromkeys(("version_and_length", "tos", "id", "fragment", "checksum"), Show.HEX),
         },
         otherwise=Form("", parts=(_OPTIONS_4, PAYLOAD)),
+        size="total_length",
+        padded=SHORTEST_PAYLOAD,
     )
 )
 IPV6 = declare(
@@ -158,6 +163,7 @@ IPV6 = declare(
         },
         shows={"source": Show.IPV6, "destination": Show.IPV6, "version_class_flow": Show.HEX},
         otherwise=Form("", parts=(PAYLOAD,)),
+        size=Told("payload_length", plus=Ipv6Header.SIZE),
     )
 )
 IPV6_EXTENSION = declare(
@@ -262,7 +268,7 @@ def _icmp_form(kind: datagram.IcmpType) -> Form:
     if kind.name in _ECHOES:
         return Form(kind.name, datagram.Echo, parts=(PAYLOAD,))
     if kind.name in _ERRORS:
-        return Form(kind.name, datagram.IcmpError, parts=(Part("about", "ipv4", count=1),))
+        return Form(kind.name, datagram.IcmpError, parts=(Part("about", "ipv4", count=1, continued=True),))
     return Form(kind.name, parts=(PAYLOAD,))
 
 
@@ -279,7 +285,7 @@ ICMP = declare(
     )
 )
 _OPTION = (Part("options", "nd_option"),)
-_ABOUT = (Part("about", "ipv6", count=1),)
+_ABOUT = (Part("about", "ipv6", count=1, continued=True),)
 _T = datagram.Icmpv6Type
 _SHAPED: dict[datagram.Icmpv6Type, tuple[type[Struct], tuple[Part, ...]]] = {
     _T.UNREACHABLE: (datagram.Icmpv6Error, _ABOUT),

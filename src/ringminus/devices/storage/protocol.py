@@ -11,6 +11,7 @@ from ringminus.devices.storage.scsi import ScsiController
 from ringminus.devices.storage.scsi_wire import FixedSense
 from ringminus.devices.storage.sense import SenseKey
 from ringminus.devices.storage.wire import (
+    SENSE_SIZE,
     ChannelProperties,
     Direction,
     NtStatus,
@@ -23,6 +24,7 @@ from ringminus.devices.storage.wire import (
     VmscsiAnswer,
     VmscsiRequest,
     VstorHeader,
+    VstorPacket,
 )
 from ringminus.protocol import Form, Protocol, declare
 from ringminus.wire import U8, Struct
@@ -79,6 +81,7 @@ SENSE = declare(
             **{code: Form("FIXED", FixedSense, whole=True) for code in (0x70, 0x71, 0xF0, 0xF1)},
         },
         {"sense_key": SenseKey},
+        padded=SENSE_SIZE,
     )
 )
 
@@ -108,6 +111,7 @@ VSTOR = declare(
                     VmscsiAnswer,
                     answers=Operation.EXECUTE_SRB.name,
                     inner={"sense_data": "scsi_sense"},
+                    lengths={"sense_data": "sense_info_length"},
                 ),
                 *(
                     Form("COMPLETE_IO", structure, answers=operation.name)
@@ -125,5 +129,6 @@ VSTOR = declare(
             "srb_flags": SrbFlags,
         },
         (ScsiController.interface, IdeDisk.interface),
+        padded=VstorPacket.SIZE,
     )
 )

@@ -287,7 +287,8 @@ local function extent(layer, part, start, stop, missing, count)
     end
     if part.count == 1 and (number or not part.number) then
       local at = layer.start + start
-      layers = { dissect(part.of, layer.tvb, at, stop - start, layer.to_guest, number) }
+      local cut = part.continued and 2 ^ 32 or 0
+      layers = { dissect(part.of, layer.tvb, at, stop - start, layer.to_guest, number, nil, cut) }
     elseif not part.number or number then
       local stopped
       layers, stopped = messages_in(layer, part.of, start, stop, count, number)
@@ -494,7 +495,9 @@ local function add_inner(tree, item, layer, names)
       if begin then
         local length = told and get(layer, told)
         if length then stop = math.min(stop, begin + math.max(number_of(length), 0)) end
-        add_layer(tree, dissect(within, layer.tvb, layer.start + begin, stop - begin, layer.to_guest), names)
+        local size = stop - begin
+        local inside = size > 0 and dissect(within, layer.tvb, layer.start + begin, size, layer.to_guest)
+        if inside then add_layer(tree, inside, names) end
       end
     end
   end
