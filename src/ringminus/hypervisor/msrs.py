@@ -232,6 +232,14 @@ NOT_OFFERED = (
     Msr(0x40000115, "HV_X64_MSR_STIME_UNHALTED_TIMER_COUNT"),
 )
 
+# The same of AMD's processors that Linux tries: its names.
+NOT_THERE = (
+    *(Msr(0xC0010000 + index, f"PERF_CTL{index}") for index in range(4)),
+    *(Msr(0xC0010004 + index, f"PERF_CTR{index}") for index in range(4)),
+    Msr(0xC0011020, "LS_CFG"),
+    Msr(0xC0011028, "FP_CFG"),
+)
+
 ARCHITECTURAL = (
     # the guest's TSC is tied to the reference page, so a write is accepted and changes nothing
     Msr(0x00000010, "TSC", lambda vp: vp.partition.time.read_tsc, _ignored),
@@ -285,6 +293,7 @@ MSRS: dict[int, Msr] = {
         *(_crash_parameter(index) for index in range(wire.CRASH_PARAMETERS)),
         CRASH_CONTROL,
         *NOT_OFFERED,
+        *NOT_THERE,
         *ARCHITECTURAL,
         *(_x2apic(number) for number in range(X2APIC_FIRST_MSR, X2APIC_LAST_MSR + 1)),
     )

@@ -25,8 +25,8 @@ from ringminus.switch.wire import (
 from ringminus.wire import Struct
 
 PAYLOAD = Part("payload")
-SHORTEST_PAYLOAD = 46
-"""Of an Ethernet frame; shorter ones are padded by some."""
+SHORTEST_PAYLOAD = 50
+"""Of an Ethernet frame of 64 bytes; who counts no checksum into them pads shorter ones to 60."""
 _MAC_TYPES = {
     EtherType.IPV4: "ipv4",
     EtherType.ARP: "arp",
