@@ -280,7 +280,8 @@ def test_a_pipes_reader_gets_everything(tmp_path: Path) -> None:
     tap, events = Tap(), varied()
     writer = CaptureWriter(tap, open_output(str(path)))
     found: list[Event] = []
-    thread = threading.Thread(target=lambda: found.extend(open_capture(path)))
+    source = open_capture(path)  # while there is a writer
+    thread = threading.Thread(target=lambda: found.extend(source), daemon=True)
     thread.start()
     for event in events:
         tap.tell(event)
@@ -338,7 +339,8 @@ def test_a_file_is_followed_to_its_end(tmp_path: Path) -> None:
     tap = Tap()
     writer = CaptureWriter(tap, open_output(str(path), 2 * SIZE, 3))
     found: list[Event] = []
-    thread = threading.Thread(target=lambda: found.extend(open_capture(path, follow=True)))
+    source = open_capture(path, follow=True)
+    thread = threading.Thread(target=lambda: found.extend(source), daemon=True)
     thread.start()
     for number in range(600):
         tap.tell(packet(number))
@@ -354,7 +356,7 @@ def test_following_ends_by_close(tmp_path: Path) -> None:
     path = tmp_path / "a.pcapng"
     writer = CaptureWriter(Tap(), open_output(str(path)))
     source = open_capture(path, follow=True)
-    thread = threading.Thread(target=lambda: list(source))
+    thread = threading.Thread(target=lambda: list(source), daemon=True)
     thread.start()
     source.close()
     thread.join(10)
