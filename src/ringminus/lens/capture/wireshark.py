@@ -1,7 +1,7 @@
 """Wireshark's dissector of captures: a Lua script, made from the declarations of events and messages.
 
-`dissector.lua` takes messages apart by what is declared, as `ringminus.protocol` does; here what is declared
-becomes a table for it. Which declarations there are is up to who makes it: those that he has imported.
+What is in the folder `dissector` takes messages apart by what is declared, as `ringminus.protocol` does; here
+what is declared becomes a table for it. Which declarations there are is up to who makes it: those that he has imported.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ from ringminus.protocol import (
 from ringminus.tap import EVENTS, Event
 from ringminus.wire import Array, Bytes, Int
 
+PARTS = ("fields", "messages", "tree", "events")
+"""Of the script, in their order."""
 SCRIPT = "ringminus.lua"
 """What the dissector's file is called."""
 _TICKS = Unit(100, 10**9)
@@ -66,7 +68,8 @@ Lua = str | int | bool | None | list[Any] | dict[Any, Any]
 
 def dissector() -> str:
     """The script, for what is declared now."""
-    body = Path(__file__).with_name("dissector.lua").read_text(encoding="utf-8")
+    parts = (Path(__file__).with_name("dissector") / f"{name}.lua" for name in PARTS)
+    body = "\n".join(part.read_text(encoding="utf-8") for part in parts)
     spec = _Spec().made()
     text = body.replace("local SPEC = {} -- SPEC", "local SPEC = " + _lua(spec), 1)
     checksum = zlib.crc32(text.encode())

@@ -195,7 +195,7 @@ def test_a_message_that_nobody_declared_is_told(script: Path, tmp_path: Path) ->
 
 
 def test_what_can_be_declared_is_what_the_dissector_knows() -> None:
-    """Whoever adds to declarations adds to dissector.lua and wireshark.py, and then here."""
+    """Whoever adds to declarations adds to the dissector and to wireshark.py, and then here."""
     known = {
         Protocol: "name title header selector forms labels interfaces words shows otherwise size padded "
         "plans",
