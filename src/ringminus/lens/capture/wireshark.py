@@ -1,7 +1,8 @@
 """Wireshark's dissector of captures: a Lua script, made from the declarations of events and messages.
 
 What is in the folder `dissector` takes messages apart by what is declared, as `ringminus.protocol` does; here
-what is declared becomes a table for it. Which declarations there are is up to who makes it: those that he has imported.
+what is declared becomes a table for it. Which declarations there are is up to who makes it: those that he has
+imported.
 """
 
 from __future__ import annotations
