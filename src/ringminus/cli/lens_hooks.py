@@ -7,7 +7,7 @@ from difflib import get_close_matches
 import click
 
 from ringminus.errors import ConfigError
-from ringminus.lens.addons.hooks import ALL, HOOKS, Hook, describe, markdown
+from ringminus.lens.addons.hooks import ALL, HOOKS, Hook, describe
 
 
 def _names(_context: click.Context, _parameter: click.Parameter, typed: str) -> list[str]:
@@ -32,6 +32,8 @@ def hooks(names: tuple[str, ...], as_markdown: bool) -> None:
     done with that.
     """
     if as_markdown:
+        from ringminus.lens.addons.reference import markdown
+
         click.echo(markdown(), nl=False)
     elif names:
         click.echo("\n\n".join(describe(_find(name)) for name in names))

@@ -9,17 +9,21 @@ from inspect import cleandoc
 from ringminus.tap import (
     BusMessage,
     ChannelState,
+    CpuidRead,
     DeviceMessage,
     Event,
     EventSignal,
     GpadlChange,
+    Halt,
     Hypercall,
     Interrupt,
     MmioAccess,
     MsrAccess,
     NetworkFrame,
+    PageFault,
     PortIo,
     RingPacket,
+    SerialData,
     SynicMessage,
     TimerExpired,
     Violation,
@@ -85,9 +89,13 @@ ALL = (
     Hook("port_read", "Before the guest gets the value.", PortIo, attribute="write", value=False),
     Hook("mmio_write", "Before the device gets it.", MmioAccess, attribute="write"),
     Hook("mmio_read", "Before the guest gets the value.", MmioAccess, attribute="write", value=False),
+    Hook("cpuid", "Before the guest gets the values.", CpuidRead),
     Hook("exit", "After it was answered; nothing can be changed.", VmExit),
     Hook("channel", "After it has happened; nothing can be changed.", ChannelState),
     Hook("gpadl", "After it has happened; nothing can be changed.", GpadlChange),
+    Hook("serial", "After it has happened; nothing can be changed (port_write changes bytes).", SerialData),
+    Hook("halt", "After it is over; nothing can be changed.", Halt),
+    Hook("page_fault", "After it has happened; nothing can be changed.", PageFault),
     Hook("violation", "After it has happened; nothing can be changed.", Violation),
 )
 HOOKS = {one.name: one for one in ALL}
@@ -101,17 +109,3 @@ def describe(hook: Hook, width: int = 100) -> str:
     if hook.can:
         lines += ["", f"    event can: {'; '.join(hook.can)}"]
     return "\n".join(lines)
-
-
-def markdown() -> str:
-    """All hooks for the reference."""
-    parts = []
-    for hook in ALL:
-        parts.append(f"### `{hook.call}`\n\n{hook.when}")
-        if hook.event is not None:
-            parts.append(f"`event` is a `{hook.event.__name__}`. {hook.about}")
-        if hook.can:
-            able = "; ".join(f"`event.{one}(…)`" for one in sorted(hook.event.MAY)) if hook.event else ""
-            fields = ", ".join(f"`{one}`" for one in hook.event.SETTABLE) if hook.event else ""
-            parts.append("; ".join(filter(None, (f"Fields to set: {fields}" if fields else "", able))) + ".")
-    return "\n\n".join(parts) + "\n"

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 from ringminus.errors import ConfigError
 from ringminus.lens.decode import Decoder
-from ringminus.lens.fields import ALL
 from ringminus.lens.filter import Filter, compile_filter
 from ringminus.tap import (
     BusMessage,
@@ -113,7 +112,9 @@ class Breakpoints:
         """Be at the points that are needed, and at no others."""
         wanted: set[tuple[type[Event], bool]] = set()
         for point in self:
-            for kind in ALL & point.filter.events:
+            for kind in point.filter.events:
+                if kind.ON_DEMAND and not point.filter.text:
+                    continue  # who asks for all does not mean those
                 wanted.add((kind, False))
                 if kind in TWICE and not point.wants_results:
                     wanted.add((kind, True))

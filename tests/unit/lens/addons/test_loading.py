@@ -103,9 +103,9 @@ def test_names_of_files_may_have_commas(tmp_path: Path) -> None:
         ("class A:\n  def paket_to_guest(self, event, ctx): ...\n", "", "did you mean packet_to_guest?"),
         ("def hypercal(event, ctx): ...\n", "", "the file has hypercal, which is no hook: did you mean"),
         (
-            "class A:\n  def start(self, ctx): ...\n  def compute(self): ...\n",
+            "class A:\n  def start(self, ctx): ...\n  def _x(self): ...\n  def reckon(self): ...\n",
             "",
-            "class A has compute, which is no hook (what is no hook begins with an underscore)",
+            "class A has reckon, which is no hook (what is no hook begins with an underscore)",
         ),
         ("def whatever(event, ctx): ...\n", "", "has whatever, which is no hook"),
         ("class A:\n  def signal(self, event): ...\n", "", "signal of class A has to take (event, ctx)"),
