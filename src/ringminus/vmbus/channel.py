@@ -144,11 +144,12 @@ class OpenChannel:
 
     def _drain(self) -> None:
         incoming, device, counters = self._incoming, self.device, self.counters
+        read = incoming.read if self._tap.packets is None else incoming.read_marked
         incoming.mask(True)
         taken = False
         while self._alive and not self._backlog and self._owed < OWED_LIMIT:
             try:
-                packet = incoming.read()
+                packet = read()
             except RingEmpty:
                 incoming.mask(False)
                 if not incoming.has_packet():

@@ -138,11 +138,11 @@ class _Ring:
 class IncomingRing(_Ring):
     """The guest writes, we read. `read` takes packets; `publish` tells the guest that they are taken."""
 
-    __slots__ = ("_begin", "_published", "_read")
+    __slots__ = ("_marked", "_published", "_read")
 
     def __init__(self, memory: GuestMemory, pages: GpaRange, first_page: int, page_count: int) -> None:
         super().__init__(memory, pages, first_page, page_count)
-        self._begin = DESCRIPTOR_SIZE  # where the payload of the packet that was read last begins in it
+        self._marked = -1  # where the packet that was read last began, if that is to be known
         self._read = self._published = self._guest_index(READ_INDEX)
         self._guest_index(WRITE_INDEX)
 
@@ -172,8 +172,7 @@ class IncomingRing(_Ring):
         if data is None or read + DESCRIPTOR_SIZE > size:
             data, base = self._data.read(read, DESCRIPTOR_SIZE), 0
         number, offset8, len8, flags, transaction_id = DESCRIPTOR.unpack_from(data, base)
-        self._begin = begin = offset8 * UNIT
-        end = len8 * UNIT
+        begin, end = offset8 * UNIT, len8 * UNIT
         if begin < DESCRIPTOR_SIZE or begin > end or end + FOOTER_SIZE > available:
             raise RingCorrupt(
                 f"a packet of {end} bytes with a header of {begin}, {available} bytes are there"
@@ -194,12 +193,19 @@ class IncomingRing(_Ring):
         self._read = read if read < size else read - size
         return packet
 
+    def read_marked(self) -> Packet:
+        """The same, for who wants the packet's `header`, too."""
+        self._marked = self._read
+        return self.read()
+
     def header(self, packet: Packet) -> bytes:
-        """What stands between descriptor and payload of the packet that was read last."""
-        if self._begin == DESCRIPTOR_SIZE:
+        """What stands between descriptor and payload of the packet that was read last; empty if that was not
+        marked."""
+        start, self._marked = self._marked, -1
+        size = (self._read - start) % self.size - DESCRIPTOR_SIZE - len(packet.payload) - FOOTER_SIZE
+        if start < 0 or size <= 0:
             return b""
-        place = self._read - FOOTER_SIZE - len(packet.payload) - self._begin + DESCRIPTOR_SIZE
-        return bytes(self._data.read(place % self.size, self._begin - DESCRIPTOR_SIZE))
+        return bytes(self._data.read((start + DESCRIPTOR_SIZE) % self.size, size))
 
     def publish(self) -> bool:
         """Give the guest the room of what was read; True when it waits for that and must be signalled."""
