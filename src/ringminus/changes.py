@@ -34,7 +34,7 @@ DROP, DELAY, DUPLICATE, ANSWER = "drop", "delay", "duplicate", "answer"
 MOST_COPIES = 1000
 LONGEST_DELAY = 3600.0
 HEADER = frozenset(("time", "vp", "sequence", "cause", "host_ns"))
-"""What all events have, and nobody sets."""
+"""What all events have, and stays as it is whatever somebody sets."""
 BEFORE = "before "
 """What the key of a point begins with where events pass it before they have their result."""
 E = TypeVar("E", bound="Event")
@@ -210,6 +210,7 @@ class ChangePoints:
         names, values = _values(type(event))
         first = before = values(event)
         event.verdict = verdict = Verdict()  # type: ignore[misc]
+        header = event.sequence, event.cause, event.time, event.vp
         for changer in self.changers.get(key, ()):
             wish = verdict.delay, verdict.copies
             try:
@@ -229,6 +230,7 @@ class ChangePoints:
             if verdict.dropped or verdict.answer is not None:
                 break
         event.verdict = None  # type: ignore[misc]
+        event.sequence, event.cause, event.time, event.vp = header
         if event.NAMES_MEMORY:
             memory = event.memory
             if memory is not None and memory.changed:
