@@ -56,10 +56,10 @@ LEVELS = {
 }
 """By the point of the tap; one that is not here is a level of its own."""
 
-# of different shapes, so that no two are the same
-_CHANNEL = attrgetter("relid", "device", "interface", "channel")
+# no two are the same: some have numbers, and of the others each has another length
+_CHANNEL = attrgetter("relid", "device", "channel")
 _DEVICE = attrgetter("device", "protocol")
-_ADAPTER = attrgetter("adapter", "NAME", "POINT")
+_ADAPTER = attrgetter("adapter")
 
 
 def _channel(event: RingPacket | ChannelState) -> Level:

@@ -6,14 +6,14 @@ import platform
 import time
 import zlib
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import fields, replace
+from typing import Any, NamedTuple
 
 import msgspec
 
 from ringminus import __version__
 from ringminus.lens import record
-from ringminus.lens.capture.levels import ABOUT, LEVELS, SEVERAL, Level, direction_of, level_of
+from ringminus.lens.capture.levels import ABOUT, SEVERAL, Level, direction_of, level_of
 from ringminus.lens.capture.pcapng_wire import (
     AFTER_PACKET,
     ALIGNMENT,
@@ -80,25 +80,23 @@ def packet(interface: int, now: int, data: bytes, direction: int, sequence: int)
     return before + data + after
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How events of a type are written: `key` tells their interfaces apart, `level` is that of all if there
-    is one, `directed` tells that they have `to_guest`, else `direction` is that of all."""
+class Recipe(NamedTuple):
+    """How events of a type are written: `key` tells their interfaces apart if they have several. `encode` has
+    a function for each direction; those that are `directed` tell theirs, else all have `direction`. `special`
+    ones need more than that."""
 
     key: Callable[[Any], Hashable] | None
-    level: Level | None
     directed: bool
     direction: int
-    frame: bool
+    encode: tuple[Callable[[Event], bytes], ...]
+    special: bool
 
 
 def _recipe(kind: type[Event]) -> Recipe:
     directed = any(one.name == "to_guest" for one in fields(kind))
-    several = SEVERAL.get(kind)
-    if several is not None:
-        return Recipe(several[0], None, directed, direction_of(kind), kind is NetworkFrame)
-    level = LEVELS.get(kind.POINT) or Level(kind.POINT, kind.POINT)
-    return Recipe(None, level, directed, direction_of(kind), kind is NetworkFrame)
+    key = SEVERAL[kind][0] if kind in SEVERAL else None
+    encode = tuple(record.encoder(kind, prefix) for prefix in _PREFIXES)
+    return Recipe(key, directed, direction_of(kind), encode, kind in (NetworkFrame, ChannelState))
 
 
 _RECIPES = {kind: _recipe(kind) for kind in EVENTS}
@@ -130,38 +128,42 @@ class Section:
 
     def add(self, events: Sequence[Event], room: int) -> int:
         """Write events, as long as they and `end` fit into `room` bytes; gives how many were dealt with."""
-        out, interfaces, received = self._out, self._interfaces, self._received
-        recipes, encode = _RECIPES, record.encode
-        dealt, lost = 0, self.lost
+        out, interfaces, received, recipes = self._out, self._interfaces, self._received, _RECIPES
+        dealt, lost, most = 0, self.lost, room - STATISTICS_SIZE * len(self._received)
         for event in events:
-            before = len(received)
-            recipe = recipes[type(event)]
-            key = recipe.level if recipe.key is None else recipe.key(event)
+            kind = type(event)
+            key_of, directed, direction, encode, special = recipes[kind]
+            key: Hashable = kind if key_of is None else key_of(event)
             number = interfaces.get(key)
+            known = len(received)
             if number is None:
                 number = self._describe(key, event)
-            direction = recipe.direction
-            if recipe.directed:
+                most = room - STATISTICS_SIZE * len(received)
+            if directed:
                 direction = 2 if event.to_guest else 1
-            if recipe.frame:
-                made = self._frame(number, event, direction)  # type: ignore[arg-type]
+            data = encode[direction](event)
+            size = len(data)
+            if special or size > MOST_CAPTURED:
+                made = self._special(number, event, data, direction)
             else:
-                data = _PREFIXES[direction] + encode(event)
-                if len(data) > MOST_CAPTURED:
-                    made = self._large(number, event, data, direction)
-                else:
-                    made = packet(number, event.host_ns, data, direction, event.sequence)
+                total = size + (-size & 3) + AROUND_PACKET
+                now = event.host_ns
+                made = (
+                    BEFORE_PACKET.pack(_PACKET, total, number, now >> 32, now & 0xFFFFFFFF, size, size)
+                    + data
+                    + AFTER_PACKET[size & 3].pack(
+                        _FLAGS, 4, direction, _PACKET_ID, 8, event.sequence, 0, total
+                    )
+                )
+            if self.size + len(made) > most:
+                if len(received) > known:
+                    self._forget(number)
+                break
+            dealt += 1
             if made:
-                if self.size + len(made) + STATISTICS_SIZE * len(received) > room:
-                    if len(received) > before:
-                        self._forget(key)
-                    break
                 out.append(made)
                 self.size += len(made)
                 received[number] += 1
-            dealt += 1
-            if type(event) is ChannelState:
-                self._channels[event.relid] = event
         written = dealt - (self.lost - lost)
         self._untaken += written
         self.events += written
@@ -210,31 +212,45 @@ class Section:
         self._received.append(0)
         return number
 
-    def _forget(self, key: Hashable) -> None:
+    def _describe(self, key: Hashable, event: Event) -> int:
+        """The interface of an event whose key is new; that of a channel has its state."""
+        level = level_of(event)
+        if isinstance(event, ChannelState):
+            more = option(Option.CUSTOM_BYTES, _CUSTOM + _PREFIXES[0] + record.encode(event))
+            return self._interface(key, level, more)
+        same = self._interfaces.get(level)
+        if same is None:
+            same = self._interface(level, level)
+        self._interfaces[key] = same
+        return same
+
+    def _forget(self, number: int) -> None:
         """The latest interface has no room."""
         self.size -= len(self._out.pop())
         self._received.pop()
-        del self._interfaces[key]
+        for key in [key for key, one in self._interfaces.items() if one == number]:
+            del self._interfaces[key]
 
-    def _describe(self, key: Hashable, event: Event) -> int:
-        """The event's interface, which is new. That of a channel has its state."""
-        more = b""
+    def _special(self, number: int, event: Event, data: bytes, direction: int) -> bytes:
+        """What is more than a packet with a record. What has room nowhere is counted as lost."""
+        made = b""
         if isinstance(event, ChannelState):
-            more = option(Option.CUSTOM_BYTES, _CUSTOM + _PREFIXES[0] + record.encode(event))
-        return self._interface(key, level_of(event), more)
+            self._channels[event.relid] = event
+            made = packet(number, event.host_ns, data, direction, event.sequence)
+        elif isinstance(event, NetworkFrame):
+            made = self._frame(number, event, direction)
+        elif len(data) - MOST_CAPTURED <= MOST_IN_BLOCK - CUSTOM_SIZE:
+            made = self._large(number, event, data, direction)
+        self.lost += not made
+        return made
 
     def _large(self, number: int, event: Event, data: bytes, direction: int) -> bytes:
-        """More than Wireshark takes as a packet: the rest is in a block of ours, if it is not too large."""
-        rest = data[MOST_CAPTURED:]
-        if len(rest) > MOST_IN_BLOCK - CUSTOM_SIZE:
-            self.lost += 1
-            return b""
+        """More than Wireshark takes as a packet: the rest is in a block of ours."""
         made = packet(number, event.host_ns, data[:MOST_CAPTURED], direction, event.sequence)
-        size = BEFORE_PACKET.size
         header = Packet.unpack(made, BlockHeader.SIZE)
         header.original_length = len(data)
-        made = made[: BlockHeader.SIZE] + header.pack() + made[size:]
-        return made + block(BlockType.CUSTOM, _CUSTOM + rest)
+        made = made[: BlockHeader.SIZE] + header.pack() + made[BEFORE_PACKET.size :]
+        return made + block(BlockType.CUSTOM, _CUSTOM + data[MOST_CAPTURED:])
 
     def _frame(self, number: int, frame: NetworkFrame, direction: int) -> bytes:
         """The frame as it is on a wire, with its tag; what else the event has is an option of ours."""
@@ -242,7 +258,6 @@ class Section:
         if frame.tci is not None:
             data = data[:ADDRESSES] + VLAN + frame.tci.to_bytes(2, "big") + data[ADDRESSES:]
         if len(data) > MOST_CAPTURED:
-            self.lost += 1
             return b""
         event = _PREFIXES[direction] + record.encode(replace(frame, data=b""))
         made = packet(number, frame.host_ns, data, direction, frame.sequence)

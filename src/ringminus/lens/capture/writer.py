@@ -15,7 +15,7 @@ from ringminus.tap import EVENTS, ChannelState, Event, Tap
 
 log = logging.getLogger(__name__)
 
-BATCH = 1024
+BATCH = 256
 """Events that are made blocks of together."""
 ENOUGH = 256 << 10
 """Bytes that are written without waiting for a flush."""
@@ -55,13 +55,18 @@ class CaptureWriter:
         self._write()
         if not self.ended:
             kinds = dict.fromkeys((*events, ChannelState))
-            self._leave = [tap.listen(kind, self._take) for kind in kinds]
+            take = self._taker()
+            self._leave = [tap.listen(kind, take) for kind in kinds]
 
-    def _take(self, event: Event) -> None:
-        waiting = self._waiting
-        waiting.append(event)
-        if len(waiting) >= BATCH:
-            self._encode()
+    def _taker(self) -> Callable[[Event], None]:
+        waiting, append, encode = self._waiting, self._waiting.append, self._encode
+
+        def take(event: Event) -> None:
+            append(event)
+            if len(waiting) >= BATCH:
+                encode()
+
+        return take
 
     def flush(self) -> None:
         """Write what there is; a pipe takes what it has room for."""

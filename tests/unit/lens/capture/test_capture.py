@@ -376,13 +376,13 @@ def test_a_file_of_an_older_version_is_read_by_its_own_schema(
     with monkeypatch.context() as patch:
         encoded = msgspec.msgpack.encode(old)
         patch.setattr(record, "schema", lambda: encoded)
-        crc = zlib.crc32(encoded)
-        patch.setattr(section, "SCHEMA_CRC", crc)
-        header = PacketHeader(schema=crc).pack()
-        patch.setattr(section, "_PREFIXES", (header, header, header))
+        patch.setattr(section, "SCHEMA_CRC", zlib.crc32(encoded))
         values = [5, 0, *([9] * (len(old[number][1]) - 2))]
         values[old[number][1].index("changed")] = ""  # type: ignore[call-overload]
-        patch.setattr(record, "encode", lambda _: bytes((number,)) + msgspec.msgpack.encode(values))
+        data = PacketHeader(schema=zlib.crc32(encoded)).pack() + bytes((number,))
+        data += msgspec.msgpack.encode(values)
+        recipe = section._RECIPES[Interrupt]._replace(encode=(lambda _: data,) * 3)
+        patch.setitem(section._RECIPES, Interrupt, recipe)
         write(path, [Interrupt(5, 0, 9, "x")])
     (found,) = open_capture(path)
     assert found == Interrupt(5, 0, 9, "")
