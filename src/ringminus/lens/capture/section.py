@@ -133,7 +133,7 @@ class Section:
         for event in events:
             kind = type(event)
             key_of, directed, direction, encode, special = recipes[kind]
-            key: Hashable = kind if key_of is None else key_of(event)
+            key: Any = kind if key_of is None else key_of(event)
             number = interfaces.get(key)
             known = len(received)
             if number is None:
