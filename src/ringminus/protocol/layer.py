@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from typing import NamedTuple
 
-from ringminus.protocol.declaration import PROTOCOLS, Amount, Form, Ones, Pages, Part, Protocol, Show, Told
+from ringminus.protocol.declaration import PROTOCOLS, Form, Protocol, Show
+from ringminus.protocol.parts import DEEPEST, Extent, amount, lay_out
 from ringminus.protocol.plan import Plan, laid_out
 from ringminus.protocol.text import label_of, shown
 from ringminus.wire import Int
@@ -15,10 +15,7 @@ REST = "rest"
 """The name of the bytes that follow a message's structure and parts."""
 PADDING = "padding"
 """The name of bytes that say nothing: those to the size of the protocol's messages, and between parts."""
-PAGE = 4096
 MOST_NUMBERS = 1 << 16
-ALL = 1 << 32
-"""As the bytes that were left out: whatever is missing."""
 
 
 class Value(NamedTuple):
@@ -41,24 +38,13 @@ class Value(NamedTuple):
         return self.label or shown(self.value, self.show)
 
 
-class Extent(NamedTuple):
-    """Where a part lies in a message, as far as it is there; `missing` bytes of it are not. `layers` are the
-    messages in it."""
-
-    part: Part
-    start: int
-    end: int
-    missing: int
-    layers: list[Layer]
-
-
 class Layer:
-    """A message that has been taken apart: `number` is its number in the protocol. What is in it is read when
-    it is asked for."""
+    """A message that has been taken apart: `number` is its number in the protocol, `request` what it answers,
+    `depth` how many messages it is in. What is in it is read when it is asked for."""
 
     __slots__ = (
-        *("protocol", "message", "number", "offset", "size"),
-        *("_cut", "_data", "_extents", "_inner", "_plan", "_request", "_to_guest", "_values"),
+        *("protocol", "message", "number", "offset", "size", "request", "depth"),
+        *("_cut", "_data", "_extents", "_inner", "_plan", "_to_guest", "_values"),
     )
 
     def __init__(
@@ -82,7 +68,8 @@ class Layer:
         self._data = data
         self._plan = plan
         self._to_guest = to_guest
-        self._request = request
+        self.request = request
+        self.depth = 0
         self._cut = cut
         self._values: list[Value] | None = None
         self._inner: list[Layer] | None = None
@@ -123,7 +110,7 @@ class Layer:
     def told_size(self) -> int:
         """The size that the message says it has; 0 if it does not say."""
         told = self._plan.size if self._plan is not None else None
-        return 0 if told is None else max(self.amount(told) or 0, 0)
+        return 0 if told is None else max(amount(self, told) or 0, 0)
 
     @property
     def end(self) -> int:
@@ -135,7 +122,7 @@ class Layer:
         """The parts that there are."""
         if self._extents is None:
             self._extents = []  # what looks for a part that is laid out only later finds nothing
-            for one in self._lay_out() if self._plan is not None and self._plan.parts else ():
+            for one in lay_out(self, self._plan) if self._plan is not None and self._plan.parts else ():
                 self._extents.append(one)
         return self._extents
 
@@ -159,99 +146,14 @@ class Layer:
             return next((one.value for one in self.values if one.name == name), None)
         return self.number if name == plan.selector and self.message else None
 
-    def amount(self, told: Amount | None) -> int | None:
-        """A number that the message tells; None if it does not."""
-        if told is None or isinstance(told, int):
-            return told
-        if isinstance(told, Pages):
-            offset, length = self.get(told.offset), self.get(told.length)
-            if not isinstance(offset, int) or not isinstance(length, int):
-                return None
-            return (offset + length + PAGE - 1) // PAGE
-        value = self.get(told if isinstance(told, str) else told.field)
-        if not isinstance(value, int):
-            return None
-        if isinstance(told, Told):
-            return value * told.times + told.plus
-        return value.bit_count() if isinstance(told, Ones) else value
-
-    # ------------------------------------------------------------ parts
-
-    def _lay_out(self) -> Iterator[Extent]:
-        plan, position = self._plan, self._fixed
-        assert plan is not None
-        told = self.told_size
-        stop = min(told, self.size) if told else self.size
-        for part in plan.parts.values():
-            start = position if part.at is None else self.amount(part.at)
-            size, count = self.amount(part.size), self.amount(part.count)
-            if not self._is_there(part):
-                continue
-            unknown = start is None or (part.size is not None and size is None)
-            unknown = unknown or (part.count is not None and count is None)
-            if unknown or start is None or size == 0 or count == 0:
-                continue
-            start = max(start, 0)
-            end = self._told_end(part, start, size, count, stop)
-            extent = self._extent(part, min(start, stop), min(end, stop), max(end - stop, 0), count)
-            position = extent.end
-            if extent.end > extent.start or extent.missing:
-                yield extent
-
-    def _is_there(self, part: Part) -> bool:
-        if any(self.get(name) != value for name, value in part.when.items()):
-            return False
-        return not part.unless or any(self.get(name) != value for name, value in part.unless.items())
-
-    def _told_end(self, part: Part, start: int, size: int | None, count: int | None, stop: int) -> int:
-        if size is not None:
-            return start + max(size, 0)
-        if count is not None and isinstance(part.of, Int):
-            return start + count * struct.calcsize(part.of.code)
-        return max(start, stop)
-
-    def _extent(self, part: Part, start: int, end: int, missing: int, count: int | None) -> Extent:
-        protocol = PROTOCOLS.get(part.of) if isinstance(part.of, str) else None
-        layers: list[Layer] = []
-        if protocol is not None and end > start:
-            number = self._number_of(part)
-            if part.count == 1 and (number is not None or not part.number):
-                layers = [self._message(protocol, start, end, number, ALL if part.continued else 0)]
-            elif not part.number or number is not None:
-                layers, stopped = self._messages(protocol, start, end, count, number)
-                if count is not None and len(layers) < count:
-                    missing = max(missing, 1)
-                end = stopped if part.size is None else end
-        return Extent(part, start, end, 0 if part.continued else missing, layers)
-
-    def _number_of(self, part: Part) -> int | None:
-        if not part.number:
-            return None
-        value = self.get(part.number)
-        if value is None and self._request is not None:
-            value = self._request.get(part.number)
-        return value if isinstance(value, int) else None
-
-    def _message(self, protocol: Protocol, start: int, end: int, number: int | None, cut: int = 0) -> Layer:
+    def message_at(
+        self, protocol: Protocol, start: int, end: int, number: int | None = None, cut: int = 0
+    ) -> Layer:
+        """Take apart what is there as a message of that protocol."""
         data, at = self._data[start:end], self.offset + start
-        return dissect(protocol, data, to_guest=self._to_guest, number=number, offset=at, cut=cut)
-
-    def _messages(
-        self, protocol: Protocol, start: int, end: int, count: int | None, number: int | None
-    ) -> tuple[list[Layer], int]:
-        """One after the other, and where they end."""
-        found: list[Layer] = []
-        least = max(protocol.header.SIZE if protocol.header is not None else 0, 1)
-        while start < end and (count is None or len(found) < count):
-            one = self._message(protocol, start, end, number)
-            size = one.told_size or one.end
-            if size < end - start:
-                if size < least:
-                    break
-                one = self._message(protocol, start, start + size, number)
-            found.append(one)
-            start = min(start + max(size, least), end)
-        return found, start
+        made = dissect(protocol, data, to_guest=self._to_guest, number=number, offset=at, cut=cut)
+        made.depth = self.depth + 1
+        return made
 
     # ------------------------------------------------------------ reading
 
@@ -259,13 +161,14 @@ class Layer:
         data, size, base, plan = self._data, self.size, self.offset, self._plan
         if plan is None:
             return [Value(REST, bytes(data), base, size)] if size else []
-        found = []
+        found: list[Value] = []
         for one in plan.places.values():
-            if one.offset + one.size <= size:
+            offset, extent = one.offset, one.size
+            if offset + extent <= size:
                 value = one.value(data)
-                label = label_of(one.labels, value)
-                place = base + one.offset
-                found.append(Value(one.name, value, place, one.size, label, one.show, one.shift, one.width))
+                label = "" if one.labels is None else label_of(one.labels, value)
+                place = base + offset
+                found.append(Value(one.name, value, place, extent, label, one.show, one.shift, one.width))
         end = self._read_parts(plan, found) if plan.parts or plan.padded else plan.end
         if end < size:
             found.append(Value(REST, bytes(data[end:]), base + end, size - end))
@@ -307,25 +210,24 @@ class Layer:
         form = self._plan.form if self._plan is not None else None
         if form is None or self._plan is None:
             return found
-        for name, within in form.inner.items():
-            inside, at = self.get(name), self._offset_of(name)
+        for name, within in form.inner.items() if self.depth < DEEPEST else ():
+            inside, at = self.get(name), self._place_of(name)
             if within not in PROTOCOLS or not isinstance(inside, bytes):
                 continue
             length = self.get(form.lengths[name]) if name in form.lengths else None
-            if isinstance(length, int):
-                inside = inside[:length]
-            if inside:
-                found.append(dissect(PROTOCOLS[within], inside, to_guest=self._to_guest, offset=at))
+            size = min(length, len(inside)) if isinstance(length, int) else len(inside)
+            if size > 0:
+                found.append(self.message_at(PROTOCOLS[within], at, at + size))
         for extent in self.extents if form.parts else ():
             found += extent.layers
         return found
 
-    def _offset_of(self, name: str) -> int:
-        """Where a field of bytes is, if it is there."""
+    def _place_of(self, name: str) -> int:
+        """Where in the message a field of bytes is, if it is there."""
         place = self._plan.places.get(name) if self._plan is not None else None
         if place is not None:
-            return self.offset + place.offset
-        return next((one.offset for one in self.values if one.name == name), self.offset)
+            return place.offset
+        return next((one.offset - self.offset for one in self.values if one.name == name), 0)
 
     def __repr__(self) -> str:
         return f"Layer({self.protocol!r}, {self.message!r}, {self.values!r}, {self.inner!r})"

@@ -125,7 +125,7 @@ function dissect(protocol, tvb, start, size, to_guest, number, request, cut)
   local spec = SPEC.protocols[protocol]
   local layer = {
     protocol = protocol, spec = spec, tvb = tvb, start = start, size = size, to_guest = to_guest,
-    request = request, cut = cut or 0, message = "", number = 0,
+    request = request, cut = cut or 0, message = "", number = 0, depth = 0,
   }
   if number == nil then
     number = 0
@@ -145,18 +145,27 @@ function dissect(protocol, tvb, start, size, to_guest, number, request, cut)
   return layer
 end
 
+-- Guests can wrap a packet into a packet for ever.
+local DEEPEST = 32
+
+-- A message within another.
+local function deeper(outer, layer)
+  layer.depth = outer.depth + 1
+  return layer
+end
+
 -- Messages one after the other, and where they end.
 local function messages_in(layer, protocol, start, stop, count, number)
   local found, spec = {}, SPEC.protocols[protocol]
   local least = math.max(spec.header or 0, 1)
   while start < stop and (not count or #found < count) do
     local at, size = layer.start + start, stop - start
-    local one = dissect(protocol, layer.tvb, at, size, layer.to_guest, number)
+    local one = deeper(layer, dissect(protocol, layer.tvb, at, size, layer.to_guest, number))
     local own = told_size(one)
     if own == 0 then own = end_of(one) end
     if own < size then
       if own < least then break end
-      one = dissect(protocol, layer.tvb, at, own, layer.to_guest, number)
+      one = deeper(layer, dissect(protocol, layer.tvb, at, own, layer.to_guest, number))
     end
     table.insert(found, one)
     start = math.min(start + math.max(own, least), stop)
@@ -166,7 +175,7 @@ end
 
 local function extent(layer, part, start, stop, missing, count)
   local layers = {}
-  if part.of and SPEC.protocols[part.of] and stop > start then
+  if part.of and SPEC.protocols[part.of] and stop > start and layer.depth < DEEPEST then
     local number = nil
     if part.number then
       number = get(layer, part.number)
@@ -175,7 +184,8 @@ local function extent(layer, part, start, stop, missing, count)
     if part.count == 1 and (number or not part.number) then
       local at = layer.start + start
       local cut = part.continued and 2 ^ 32 or 0
-      layers = { dissect(part.of, layer.tvb, at, stop - start, layer.to_guest, number, nil, cut) }
+      local one = dissect(part.of, layer.tvb, at, stop - start, layer.to_guest, number, nil, cut)
+      layers = { deeper(layer, one) }
     elseif not part.number or number then
       local stopped
       layers, stopped = messages_in(layer, part.of, start, stop, count, number)

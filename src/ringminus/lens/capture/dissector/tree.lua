@@ -138,8 +138,10 @@ local function add_inner(tree, item, layer, names)
         local length = told and get(layer, told)
         if length then stop = math.min(stop, begin + math.max(number_of(length), 0)) end
         local size = stop - begin
-        local inside = size > 0 and dissect(within, layer.tvb, layer.start + begin, size, layer.to_guest)
-        if inside then add_layer(tree, inside, names) end
+        if size > 0 and layer.depth < DEEPEST then
+          local inside = dissect(within, layer.tvb, layer.start + begin, size, layer.to_guest)
+          add_layer(tree, deeper(layer, inside), names)
+        end
       end
     end
   end
