@@ -17,7 +17,7 @@ demo:
 
 test:
 	@tools/setup test
-	@$(BIN)/python -m pytest
+	@tools/test
 
 lint:
 	@tools/setup test
