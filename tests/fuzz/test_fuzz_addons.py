@@ -45,8 +45,8 @@ FIELDS = (
 )
 STEPS = ("ask", "tell", "host tells", "look", "time", "poll", "signal", "msr", "call")
 WORDS = """show hex data tree last continue next step edit drop delay duplicate answer inject break delete
-    list registers set memory physical write stack help quit payload scsi.lba vmbus.message 0 1 -1 0x10 $rip rax
-    recorder guest host packet message interrupt signal completion 00ff zz"""
+    list registers set memory physical write stack help quit payload scsi.lba vmbus.message 0 1 -1 0x10
+    $rip rax recorder guest host packet message interrupt signal completion 00ff zz"""
 WILD: tuple[Any, ...] = (0, 1, -1, 1 << 70, b"", b"bytes", b"x" * 5000, "text", None, True, (1, 2))
 
 

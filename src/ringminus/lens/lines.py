@@ -142,8 +142,8 @@ def _hypercall(event: Hypercall, layers: list[Layer], channel: ChannelState | No
         parts += [Part(" | ", "time"), *within] if within else []
     else:
         parts.append(Part(f" input {event.input:#x}, output {event.output:#x}"))
-    good = event.status == "SUCCESS"
-    parts += [Part(" = "), Part(event.status, "value" if good else "bad")]
+    if event.status:  # or it is not over yet
+        parts += [Part(" = "), Part(event.status, "value" if event.status == "SUCCESS" else "bad")]
     return TO_HOST, channel.device if channel is not None else "hypercall", parts
 
 
