@@ -67,7 +67,7 @@ def test_an_answer_that_is_not_the_same_is_shown_field_by_field() -> None:
 
     (difference,) = result.differences
     assert (difference.what, difference.sequence) == ("changed", answer.sequence)
-    assert difference.message == "vstor COMPLETE_IO | scsi_sense NONE"
+    assert difference.message == "vstor COMPLETE_IO"
     assert difference.answers == "vstor EXECUTE_SRB | scsi READ_10"
     assert [tuple(one) for one in difference.changes] == [
         ("vstor.data_transfer_length", str(other.data_transfer_length), str(srb.data_transfer_length))
