@@ -21,8 +21,8 @@ from support.live_guest import LiveGuest, RunLive
 
 MIB = 1 << 20
 NAMES = ("vmbus_set_event", "hv_ringbuffer_write", "blk_mq_dispatch_rq_list")
-"""Of functions that call each other, innermost first. Modules that are loaded later than hv_vmbus may lie elsewhere
-in another boot."""
+"""Of functions that call each other, innermost first. Modules that are loaded later than hv_vmbus may lie
+elsewhere in another boot."""
 READ = "dd if=/dev/sda of=/dev/null bs=4k count=1 iflag=direct skip=100"
 
 

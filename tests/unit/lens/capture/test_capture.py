@@ -286,9 +286,9 @@ def test_a_pipes_reader_gets_everything(tmp_path: Path) -> None:
     for event in events:
         tap.tell(event)
         writer.flush()
-    os.close(reader)
     writer.close()
     thread.join(10)
+    os.close(reader)
     assert found == events
 
 
