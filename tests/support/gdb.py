@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import subprocess
@@ -65,7 +66,10 @@ class GdbClient:
                 raise EOFError
             events = self._stream.receive(data)
             self._packets += [event.payload for event in events if isinstance(event, Packet)]
-            self.socket.sendall(self._stream.take())
+            with contextlib.suppress(
+                BrokenPipeError, ConnectionResetError
+            ):  # after its last word it may be gone
+                self.socket.sendall(self._stream.take())
         return self._packets.pop(0)
 
     def ask(self, payload: bytes) -> bytes:
