@@ -20,7 +20,7 @@ class Load(Protocol):
 @pytest.fixture
 def load(tmp_path: Path) -> Load:
     def loading(source: str, options: str = "") -> list[Addon]:
-        path = tmp_path / "mine.py"
+        path = tmp_path / "my_addon.py"
         path.write_text(dedent(source))
         return load_addons([f"{path}{options}"])
 
@@ -49,8 +49,8 @@ def test_classes_with_hooks_are_addons(load: Load) -> None:
             def start(self, ctx): ...
             def _helper(self): ...
     """)
-    assert (one.name, list(one.hooks)) == ("mine.First", ["signal"])
-    assert (two.name, list(two.hooks)) == ("mine.Second", ["start"])
+    assert (one.name, list(one.hooks)) == ("my_addon.First", ["signal"])
+    assert (two.name, list(two.hooks)) == ("my_addon.Second", ["start"])
 
 
 def test_functions_are_an_addon(load: Load) -> None:
@@ -63,7 +63,7 @@ def test_functions_are_an_addon(load: Load) -> None:
         """,
         ",word=x,,y",
     )
-    assert (addon.name, sorted(addon.hooks)) == ("mine", ["packet_to_guest", "tick"])
+    assert (addon.name, sorted(addon.hooks)) == ("my_addon", ["packet_to_guest", "tick"])
     assert (addon.tick_seconds, addon.options) == (0.5, {"word": "x,y"})
 
 
@@ -128,10 +128,10 @@ def test_names_of_files_may_have_commas(tmp_path: Path) -> None:
         (
             "class A:\n  def __init__(self): 1 / 0\n  def start(self, ctx): ...\n",
             "",
-            r"A\(\) raised ZeroDivisionError in .*mine.py, line 2: division by zero",
+            r"A\(\) raised ZeroDivisionError in .*my_addon.py, line 2: division by zero",
         ),
-        ("import nonsense_that_is_not_there\n", "", "raised ModuleNotFoundError in .*mine.py, line 1"),
-        ("def start(ctx:\n", "", "mine.py, line 1: SyntaxError"),
+        ("import nonsense_that_is_not_there\n", "", "raised ModuleNotFoundError in .*my_addon.py, line 1"),
+        ("def start(ctx:\n", "", "my_addon.py, line 1: SyntaxError"),
         ("class A:\n  tick_seconds = 0\n  def tick(self, ctx): ...\n", "", "tick_seconds of A is 0"),
     ],
 )
