@@ -54,6 +54,10 @@ class Person:
                 raise AssertionError(f"it ended without {text!r}: {self.shown!r}") from None
         self.shown = self.shown.partition(text)[2]
 
+    def think(self) -> None:
+        """As a person does who has seen the prompt: it waits for a line by then."""
+        time.sleep(0.5)
+
     def type(self, text: str) -> None:
         os.write(self._fd, text.encode())
 
@@ -127,6 +131,7 @@ def test_a_person_at_a_terminal_that_is_the_guests(spinning: Path) -> None:
         person.type("list\r")
         person.expect("1  scsi  (met 0 times)")
         person.expect("(break) ")
+        person.think()
         person.type("\x03")
         person.expect("(break) ")
         person.type("continue\r")
@@ -143,6 +148,7 @@ def test_ctrl_c_opens_the_prompt_and_sigterm_ends_the_guest_at_it(spinning: Path
         person.process.send_signal(signal.SIGINT)
         person.expect("the guest was stopped at RIP 0x100")
         person.expect("(break) ")
+        person.think()
         person.process.send_signal(signal.SIGTERM)
         person.expect("by SIGTERM")
         assert person.status() == 130
@@ -155,7 +161,7 @@ def test_the_end_of_a_persons_input_lets_the_guest_go_on(spinning: Path) -> None
         person.expect("(break) ")
         person.type("\x04")
         person.expect("continue")
-        time.sleep(0.3)
+        person.think()
         person.process.send_signal(signal.SIGINT)
         person.expect("the guest was stopped at RIP 0x100")
 
