@@ -240,6 +240,6 @@ def reaches(what: str, sequence: list[Step]) -> bool:
 def test_the_sequences_get_as_far_as_an_open_channel(what: str) -> None:
     """Otherwise the test here would only see refusals."""
     quick = settings(
-        phases=[Phase.generate], derandomize=True, database=None, max_examples=2000, deadline=None
+        phases=[Phase.generate], derandomize=True, database=None, max_examples=10_000, deadline=None
     )
     assert find(sequences, partial(reaches, what), settings=quick)
