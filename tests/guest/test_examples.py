@@ -48,7 +48,7 @@ def test_why_a_channel_failed_is_logged(run_program_guest: RunGuest) -> None:
         script=f"{BIND}; echo too little | digest 1000",
     )
     assert re.fullmatch(
-        r" *[\d.]+ vp0 violation  Digest relid 1: 1000 bytes of which 12 are there\n", run.errors
+        r" *[\d.]+ vp0 → Digest     violation, relid 1: 1000 bytes of which 12 are there\n", run.errors
     )
 
 

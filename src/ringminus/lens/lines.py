@@ -242,7 +242,8 @@ def _frame(event: NetworkFrame, layers: list[Layer], _channel: ChannelState | No
 
 
 def _violation(event: Violation, _layers: list[Layer], _channel: ChannelState | None) -> Words:
-    return TO_HOST, event.device, [Part("violation: ", "bad"), Part(event.reason)]
+    where = f", relid {event.relid}" if event.relid else ""
+    return TO_HOST, event.device, [Part("violation", "bad"), Part(f"{where}: {event.reason}")]
 
 
 def _other(event: Event, layers: list[Layer], channel: ChannelState | None) -> Words:

@@ -141,7 +141,7 @@ LINES: list[tuple[Event, str]] = [
         NetworkFrame(0, 0, "NIC 0", False, b"\xcc", None, "MISSING", 0),
         "→ NIC 0 frame 1 bytes, checksum missing | ethernet message and 1 bytes 13 bytes are missing",
     ),
-    (Violation(0, 0, 3, "Echo", "a packet of type 0"), "→ Echo violation: a packet of type 0"),
+    (Violation(0, 0, 3, "Echo", "a packet of type 0"), "→ Echo violation, relid 3: a packet of type 0"),
 ]
 
 
