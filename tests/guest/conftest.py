@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 
@@ -14,17 +13,17 @@ from ringminus.machine.config import DiskConfig
 from ringminus.tap import Tap
 from ringminus.vmbus.device import Device
 from support.command import Run, RunGuest, kernel_words, run_command
+from support.guest_cache import CACHE, one_builds
 from support.guest_disks import MOUNT_DEBIAN, RootGuest
 from support.guest_programs import guest_programs
 from support.live_guest import LiveGuest, RunLive, Scenario, Setup, T, run_live
-
-REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
 def demo_guest() -> GuestImage:
     try:
-        return build(REPOSITORY / ".cache" / "guest")
+        with one_builds():
+            return build(CACHE / "guest")
     except HostError as error:
         pytest.skip(f"no demo guest here: {error}")
 
@@ -60,7 +59,8 @@ def run_guest(demo_guest: GuestImage) -> RunGuest:
 @pytest.fixture(scope="session")
 def program_guest(demo_guest: GuestImage) -> GuestImage:
     """The demo guest with the programs of tests/guest/programs in its /bin."""
-    return build(REPOSITORY / ".cache" / "guest-programs", extra=guest_programs())
+    with one_builds():
+        return build(CACHE / "guest-programs", extra=guest_programs())
 
 
 @pytest.fixture(scope="session")
@@ -87,9 +87,10 @@ def live_guest(program_guest: GuestImage) -> RunLive:
 @pytest.fixture(scope="session")
 def root_guest() -> RootGuest:
     """Debian on a VHDX, which is not to be written to: tests take a copy, or read."""
-    directory = REPOSITORY / ".cache" / "guest"
+    directory = CACHE / "guest"
     try:
-        image, root = build_with_root(directory, directory / "root.vhdx")
+        with one_builds():
+            image, root = build_with_root(directory, directory / "root.vhdx")
     except HostError as error:
         pytest.skip(f"no guest with a root here: {error}")
     return RootGuest(image, root.path)

@@ -22,10 +22,10 @@ from ringminus.guest.build import GuestImage, build
 from ringminus.guest.init_script import STARTED
 from support.command import kernel_words
 from support.console_guest import ConsoleGuest
+from support.guest_cache import CACHE, one_builds
 from support.guest_programs import host_program
 from support.live_guest import COMMAND_LOOP, LINE_LIMIT, LiveGuest
 
-REPOSITORY = Path(__file__).parents[2]
 START_TIMEOUT = 10.0
 NOTHING = subprocess.DEVNULL
 HOST = "10.0.2.2"
@@ -35,7 +35,8 @@ HOST = "10.0.2.2"
 def network_image() -> GuestImage:
     """The demo guest with iperf3, ethtool and VLANs; raises `HostError`."""
     programs = host_program("iperf3", "iperf3") | host_program("ethtool", "ethtool")
-    return build(REPOSITORY / ".cache" / "guest-network", extra=programs, modules=("8021q",))
+    with one_builds():
+        return build(CACHE / "guest-network", extra=programs, modules=("8021q",))
 
 
 # ---------------------------------------------------------------- what listens on this host
