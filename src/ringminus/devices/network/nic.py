@@ -43,6 +43,8 @@ class SyntheticNic(Device):
 
     interface: ClassVar[UUID] = UUID("f8615163-df3e-46c5-913f-f2d2f965ed0e")
     moderated = True
+    handshake_class: ClassVar[type[Handshake]] = Handshake
+    control_class: ClassVar[type[RndisControl]] = RndisControl
 
     def __init__(self, address: bytes, instance: UUID | None = None, *, title: str = "NIC") -> None:
         """`instance` is by default one that the address determines."""
@@ -52,8 +54,8 @@ class SyntheticNic(Device):
         self._title = title
         self._counters = AdapterCounters()
         self._channels: dict[int, Channel] = {}
-        self.handshake = Handshake(SUBCHANNELS)
-        self.control = control = RndisControl(
+        self.handshake = self.handshake_class(SUBCHANNELS)
+        self.control = control = self.control_class(
             address, title, largest_mtu=LARGEST_FRAME - ETHERNET_HEADER, subchannels=SUBCHANNELS
         )
         control.on_address = self._address_changed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -76,7 +76,7 @@ def name_of(event: Observed, request: RingPacket | None = None) -> str:
             return event.protocol
         known = event.kind in PacketType._value2member_map_
         return PacketType(event.kind).name if known else f"packet of type {event.kind}"
-    return " | ".join(f"{one.protocol} {one.message or 'cut short'}" for one in _flat(layer))
+    return layer_name(layer)
 
 
 def changes(
@@ -100,6 +100,21 @@ def changes(
     else:
         found += _fields(first, second) or _bytes("payload", recorded.payload, replayed.payload)
     return tuple(found)
+
+
+def layer_changes(recorded: Layer, replayed: Layer, free: Container[str]) -> tuple[Change, ...]:
+    """What differs between two messages that were taken apart, other than the fields `free`."""
+    return tuple(one for one in _fields(recorded, replayed) if one.field.partition("[")[0] not in free)
+
+
+def values_of(layer: Layer, free: Container[str]) -> tuple[tuple[str, str], ...]:
+    """The fields of a message and of those in it, by their full names, other than the fields `free`."""
+    return tuple(one for one in _values(layer).items() if one[0].partition("[")[0] not in free)
+
+
+def layer_name(layer: Layer) -> str:
+    """What a message is called, those in it included."""
+    return " | ".join(f"{one.protocol} {one.message or 'cut short'}" for one in _flat(layer))
 
 
 def data_changes(recorded: bytes, replayed: bytes) -> tuple[Change, ...]:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from ringminus.errors import ConfigError
 from ringminus.machine.config import DiskConfig
-from ringminus.machine.replay.host import HostReplay, host_class
+from ringminus.machine.replay.host import HostReplay, offered_as
 from ringminus.machine.replay.recording import RecordedDevice
 from ringminus.machine.replay.result import Result
 from ringminus.vmbus.device import Device
@@ -58,25 +58,22 @@ def make(
     raise ConfigError(_refusal(recorded))
 
 
-def host_of(recorded: RecordedDevice, result: Result) -> HostReplay:
+def host_of(recorded: RecordedDevice, result: Result) -> Device:
     """A device that plays the recorded host; raises `ConfigError` for one that cannot be played."""
     if recorded.interface == NETWORK:
-        raise ConfigError(_refusal(recorded))
+        from ringminus.machine.replay.adapter import build_adapter
+
+        return build_adapter(recorded, result)
     if recorded.interface not in STORAGE:
-        return host_class(recorded, None)(recorded, result)
+        return offered_as(recorded, HostReplay)(recorded, result)
     from ringminus.machine.replay.storage import build, reads_what_was_written
 
     adapter, _ = build(recorded, ())
     own = partial(reads_what_was_written, adapter)
-    return host_class(recorded, type(adapter))(recorded, result, adapter, own)
+    return offered_as(recorded, HostReplay, type(adapter))(recorded, result, adapter, own)
 
 
 def _refusal(recorded: RecordedDevice) -> str:
-    if recorded.interface == NETWORK:
-        return (
-            f"{recorded.title} is a network adapter, whose host cannot be replayed: a guest finds what it "
-            "sends in memory that no recording holds; say --side guest, or name another channel"
-        )
     return (
         f"ringminus has no device of class {recorded.interface} to play {recorded.title} to: "
         "name yours with --device MODULE:CLASS, or another channel with --channel"

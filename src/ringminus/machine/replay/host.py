@@ -8,9 +8,7 @@ writes is there when it reads. Without such a device the answer of the most simi
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from ringminus.clock import ReferenceClock, TimerQueue
@@ -18,6 +16,7 @@ from ringminus.errors import GuestError
 from ringminus.machine.replay.compare import COMPLETION, Difference, changes, key_of, name_of
 from ringminus.machine.replay.recording import RecordedDevice
 from ringminus.machine.replay.result import Result
+from ringminus.machine.replay.script import Script, Step
 from ringminus.memory import GuestMemory
 from ringminus.tap import RingPacket, Tap
 from ringminus.vmbus.device import Channel, Device, Offerer, Packet, Services
@@ -25,77 +24,22 @@ from ringminus.vmbus.gpa import GpaRange
 from ringminus.vmbus.wire import ChannelFlag, PacketType
 
 T = TypeVar("T")
+D = TypeVar("D", bound=Device)
 INBAND = int(PacketType.DATA_INBAND)
-AHEAD = 64
-"""How many of the expected packets are looked at for one that is similar to what came."""
-MOST_DIFFERENCES = 1000
 
 
-@dataclass(slots=True, eq=False)
-class Step:
-    """A recorded packet of the guest, its completion, and what the host sent of its own after it."""
-
-    request: RingPacket
-    answer: RingPacket | None = None
-    after: list[RingPacket] = field(default_factory=list)
-    used: bool = False
+def new_script() -> Script[RingPacket]:
+    """One of packets, without steps."""
+    return Script(key_of, name_of)
 
 
-class Script:
-    """The steps of one channel."""
-
-    def __init__(self) -> None:
-        self.steps: list[Step] = []
-        self.before: list[RingPacket] = []
-        """What the host sent before the guest sent anything."""
-        self._next = 0
-        self._unused: dict[bytes, deque[Step]] = {}
-        self._all: dict[bytes, Step] = {}
-
-    def add(self, step: Step) -> None:
-        """The next packet of the guest."""
-        self.steps.append(step)
-        key = key_of(step.request)
-        self._unused.setdefault(key, deque()).append(step)
-        self._all[key] = step
-
-    def next(self) -> Step | None:
-        """The one that is expected now."""
-        while self._next < len(self.steps) and self.steps[self._next].used:
-            self._next += 1
-        return self.steps[self._next] if self._next < len(self.steps) else None
-
-    def take(self, packet: RingPacket) -> tuple[Step | None, str]:
-        """The step of a live packet, and how it was found: `next`, `later`, `again`, or not at all."""
-        expected, key = self.next(), key_of(packet)
-        unused = self._unused.get(key)
-        while unused and unused[0].used:
-            unused.popleft()
-        if unused:
-            step = unused.popleft()
-            step.used = True
-            return step, "next" if step is expected else "later"
-        return self._all.get(key), "again"
-
-    def similar(self, packet: RingPacket) -> Step | None:
-        """An expected one with the same message, which counts as having come."""
-        if self.next() is None:
-            return None
-        wanted = name_of(packet)
-        for step in self.steps[self._next : self._next + AHEAD]:
-            if not step.used and name_of(step.request) == wanted:
-                step.used = True
-                return step
-        return None
-
-
-def scripts_of(recorded: RecordedDevice) -> dict[int, Script]:
+def scripts_of(recorded: RecordedDevice) -> dict[int, Script[RingPacket]]:
     """The steps of a recording by the channel's number."""
-    found: dict[int, Script] = {}
-    by_number: dict[int, Step] = {}
-    latest: dict[tuple[int, int], Step] = {}
+    found: dict[int, Script[RingPacket]] = {}
+    by_number: dict[int, Step[RingPacket]] = {}
+    latest: dict[tuple[int, int], Step[RingPacket]] = {}
     for packet in recorded.packets:
-        script = found.setdefault(packet.channel, Script())
+        script = found.setdefault(packet.channel, new_script())
         if not packet.to_guest:
             step = Step(packet)
             script.add(step)
@@ -129,7 +73,7 @@ class HostReplay(Device):
         self._inner, self._own = inner, own
         self._shadows: dict[int, Shadow] = {}
         self._scripts = scripts_of(recorded)
-        self._counts = dict.fromkeys(("later", "again", "other data", "own data", "more"), 0)
+        self._counts = dict.fromkeys(("later", "again", "other data", "own data"), 0)
 
     @property
     def title(self) -> str:
@@ -164,8 +108,8 @@ class HostReplay(Device):
             self._inner.close()
         self._tell()
 
-    def _script(self, channel: Channel) -> Script:
-        return self._scripts.setdefault(channel.index, Script())
+    def _script(self, channel: Channel) -> Script[RingPacket]:
+        return self._scripts.setdefault(channel.index, new_script())
 
     # ------------------------------------------------------------ packets
 
@@ -208,22 +152,26 @@ class HostReplay(Device):
         try:
             self._inner.packet(shadow, packet)
         except GuestError as error:
-            self._differ(Difference("failed", f"the guest broke a protocol: {error}"))
+            self.result.differ(Difference("failed", f"the guest broke a protocol: {error}"))
             raise
         return shadow.answer
 
-    def _unknown(self, script: Script, expected: Step | None, live: RingPacket) -> Step | None:
+    def _unknown(
+        self, script: Script[RingPacket], expected: Step[RingPacket] | None, live: RingPacket
+    ) -> Step[RingPacket] | None:
         similar = script.similar(live)
         about = similar or expected
         name = name_of(live)
         if about is None:
-            self._differ(Difference("extra", name, note="the recording has no more packets of the guest"))
+            self.result.differ(
+                Difference("extra", name, note="the recording has no more packets of the guest")
+            )
         elif similar is None:
             note = f"{name_of(about.request)} was expected"
-            self._differ(Difference("extra", name, about.request.sequence, note=note))
+            self.result.differ(Difference("extra", name, about.request.sequence, note=note))
         else:
             found = changes(about.request, live)
-            self._differ(Difference("changed", name, about.request.sequence, changes=found))
+            self.result.differ(Difference("changed", name, about.request.sequence, changes=found))
         return similar
 
     def _answer(self, channel: Channel, packet: Packet, payload: bytes | None, data: bytes | None) -> None:
@@ -251,15 +199,9 @@ class HostReplay(Device):
 
     # ------------------------------------------------------------ the end
 
-    def _differ(self, difference: Difference) -> None:
-        if len(self.result.differences) < MOST_DIFFERENCES:
-            self.result.differences.append(difference)
-        else:
-            self._counts["more"] += 1
-
     def _tell(self) -> None:
         notes, counts = self.result.notes, self._counts
-        left = sum(not step.used for script in self._scripts.values() for step in script.steps)
+        left = sum(script.left for script in self._scripts.values())
         for count, words in (
             (left, "recorded packets of the guest did not come"),
             (counts["later"], "packets came in another order than they were recorded"),
@@ -269,29 +211,29 @@ class HostReplay(Device):
                 counts["own data"],
                 "answers had what the guest itself has written, which is not what was recorded",
             ),
-            (counts["more"], "more differences are not shown"),
+            (self.result.more, "more differences are not shown"),
         ):
             if count:
                 notes.append(f"{count} {words}")
 
 
-def _payload(step: Step | None) -> bytes | None:
+def _payload(step: Step[RingPacket] | None) -> bytes | None:
     return None if step is None or step.answer is None else step.answer.payload
 
 
-def host_class(recorded: RecordedDevice, inner: type[Device] | None) -> type[HostReplay]:
-    """The class of a device that is offered as the recorded one was."""
+def offered_as(recorded: RecordedDevice, base: type[D], otherwise: type[Device] | None = None) -> type[D]:
+    """The class of a device that is offered as the recorded one was; if that is not known, as `otherwise`."""
     offer = recorded.offer.offer if recorded.offer is not None else None
-    flags = ChannelFlag(offer.chn_flags) if offer is not None else getattr(inner, "flags", ChannelFlag(0))
-    megabytes = offer.mmio_megabytes if offer is not None else getattr(inner, "mmio_megabytes", 0)
-    pipe_mode = getattr(inner, "pipe_mode", None) if offer is None else None
+    flags = ChannelFlag(offer.chn_flags) if offer is not None else getattr(otherwise, "flags", ChannelFlag(0))
+    megabytes = offer.mmio_megabytes if offer is not None else getattr(otherwise, "mmio_megabytes", 0)
+    pipe_mode = getattr(otherwise, "pipe_mode", None) if offer is None else None
     values = {
         "interface": recorded.interface,
         "flags": flags,
         "mmio_megabytes": megabytes,
         "pipe_mode": pipe_mode,
     }
-    return type("RecordedHost", (HostReplay,), values)
+    return type("RecordedHost", (base,), values)
 
 
 # ------------------------------------------------------------ what our own device sees

@@ -16,7 +16,7 @@ from ringminus.devices.network.sending import LARGEST_PACKET
 from ringminus.machine.replay.recording import RecordedDevice, Unknown
 from ringminus.memory import GuestMemory
 from ringminus.switch.frame import Checksum, Frame
-from ringminus.switch.port import ADDRESS_SIZE
+from ringminus.switch.port import ADDRESS_SIZE, Port
 from ringminus.tap import DeviceMessage, NetworkFrame, RingPacket
 from ringminus.vmbus.gpa import GpaRange
 from ringminus.wire import ShortBuffer
@@ -51,17 +51,27 @@ def answers_of(recorded: RecordedDevice) -> dict[int, bytes]:
     return found
 
 
-def build_nic(recorded: RecordedDevice) -> SyntheticNic:
-    """An adapter as the recorded one: its address and speed."""
-    answers = answers_of(recorded)
-    address = answers.get(Oid.E802_3_PERMANENT_ADDRESS, b"")
+def nic_arguments(recorded: RecordedDevice) -> tuple[bytes, UUID | None, str]:
+    """The address, instance and title of an adapter as the recorded one."""
+    address = answers_of(recorded).get(Oid.E802_3_PERMANENT_ADDRESS, b"")
     if len(address) != ADDRESS_SIZE:
         address = UNKNOWN_ADDRESS
     instance = recorded.instance if recorded.instance != UUID(int=0) else None
-    nic = SyntheticNic(address, instance, title=recorded.title)
-    nic.plugged(Nowhere())
-    units = int.from_bytes(answers.get(Oid.GEN_LINK_SPEED, b"")[:4], "little")
+    return address, instance, recorded.title
+
+
+def plug_in(nic: SyntheticNic, recorded: RecordedDevice, port: Port) -> None:
+    """Give an adapter its port, with the recorded speed."""
+    nic.plugged(port)
+    units = int.from_bytes(answers_of(recorded).get(Oid.GEN_LINK_SPEED, b"")[:4], "little")
     nic.set_link(True, units * BITS_PER_UNIT // MEGABIT or nic.megabits)
+
+
+def build_nic(recorded: RecordedDevice) -> SyntheticNic:
+    """Our adapter as the recorded one: its address and speed."""
+    address, instance, title = nic_arguments(recorded)
+    nic = SyntheticNic(address, instance, title=title)
+    plug_in(nic, recorded, Nowhere())
     return nic
 
 
@@ -126,9 +136,14 @@ class NetworkPlay:
 
     def deliver(self, event: NetworkFrame) -> None:
         """A frame comes from the network."""
-        known = event.checksum in Checksum.__members__
-        checksum = Checksum[event.checksum] if known else Checksum.UNKNOWN
-        tci = event.tci if event.tci is None or 0 <= event.tci <= 0xFFFF else None
-        size = event.segment_size if 0 <= event.segment_size <= 0xFFFF else 0
-        self._nic.deliver(Frame(event.data, tci, checksum, size))
+        self._nic.deliver(frame_of(event))
         self._nic.flush()
+
+
+def frame_of(event: NetworkFrame) -> Frame:
+    """A recorded frame; what cannot be of what was recorded beside it is not believed."""
+    known = event.checksum in Checksum.__members__
+    checksum = Checksum[event.checksum] if known else Checksum.UNKNOWN
+    tci = event.tci if event.tci is None or 0 <= event.tci <= 0xFFFF else None
+    size = event.segment_size if 0 <= event.segment_size <= 0xFFFF else 0
+    return Frame(event.data, tci, checksum, size)

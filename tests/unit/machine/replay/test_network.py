@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import struct
 
-import pytest
-
 from ringminus.devices.network.oid_wire import Oid
 from ringminus.devices.network.rndis_wire import HEADER_SIZE, InitializeComplete
 from ringminus.devices.network.wire import MessageType
-from ringminus.errors import ConfigError
 from ringminus.machine.replay.compare import Difference
-from ringminus.machine.replay.devices import host_of
 from ringminus.machine.replay.network import answers_of
 from ringminus.machine.replay.recording import Recording
-from ringminus.machine.replay.result import Result
 from ringminus.tap import ChannelState, DeviceMessage, Event, NetworkFrame, RingPacket
 from support.recordings import NETWORK, events, replayed
 from unit.machine.replay.test_guest_side import changed, with_other
@@ -101,8 +96,3 @@ def test_packets_whose_messages_were_not_recorded_are_not_sent() -> None:
     notes = "\n".join(result.notes)
     assert f"{len(in_buffer)} packets were not sent: what they carried" in notes
     assert {what for what, _ in about(result.differences)} <= {"missing"}
-
-
-def test_the_host_of_an_adapter_is_not_played() -> None:
-    with pytest.raises(ConfigError, match="say --side guest, or name another channel"):
-        host_of(Recording(recorded()).device("nic 0"), Result())

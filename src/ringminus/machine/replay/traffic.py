@@ -1,0 +1,377 @@
+"""The network of a recording: what a live guest sends is looked for there, and the recorded host's frames
+come.
+
+A frame of the host is sent when the guest's frame that it answers has come: the one before it in the same
+exchange (a connection, an address that is asked for, a lease, a ping) of which it gives back the most. What
+the host sent unasked comes when as much of the guest has come as in the recording. A frame of the guest is
+the same as a recorded one if all is the same but for what guests choose anew; if none is, it is compared with
+the next one of its kind, which it stands for. What is too long in coming is not waited for.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ringminus.changes import ANSWERED, DROPPED
+from ringminus.clock import ReferenceClock, Timer, TimerQueue
+from ringminus.machine.replay.compare import Change, Difference
+from ringminus.machine.replay.connection import Connection
+from ringminus.machine.replay.frames import Segment, Told, carried, likeness, told
+from ringminus.machine.replay.network import frame_of
+from ringminus.machine.replay.recording import RecordedDevice
+from ringminus.machine.replay.result import Result
+from ringminus.machine.replay.script import AHEAD
+from ringminus.switch.frame import Frame
+from ringminus.switch.port import ADDRESS_SIZE
+from ringminus.tap import DeviceMessage, NetworkFrame
+
+if TYPE_CHECKING:
+    from ringminus.machine.replay.adapter import AdapterReplay
+
+PATIENCE = 10 * 10_000_000
+"""How long the guest may be silent until a frame comes that waits for one of its (100 ns)."""
+MOST_HELD = 4096
+LOST = {DROPPED, ANSWERED}
+
+
+@dataclass(slots=True, eq=False)
+class Spoken:
+    """A frame of the recorded guest; `answers` are sent when it comes, or another in its place."""
+
+    event: NetworkFrame
+    told: Told
+    line: Line
+    number: int
+    """How many came before."""
+    came: bool = False
+    live: Told | None = None
+    answers: list[Heard] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class Heard:
+    """What the recorded guest heard: a frame, or an RNDIS message that nobody had asked for. `number` is how
+    many frames of the guest came before."""
+
+    event: NetworkFrame | DeviceMessage
+    number: int
+    told: Told | None = None
+    asked: Spoken | None = None
+    sent: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Line:
+    """An exchange of the recording. `connection` is there for one of TCP, `live` is what the live guest's
+    exchange is that stands for it."""
+
+    spoken: list[Spoken] = field(default_factory=list)
+    connection: Connection | None = None
+    live: Hashable = None
+
+
+class Traffic:
+    """The port that the adapter sends into; see the module. `unprompted` are RNDIS messages of the host."""
+
+    def __init__(
+        self,
+        recorded: RecordedDevice,
+        nic: AdapterReplay,
+        result: Result,
+        unprompted: list[DeviceMessage],
+    ) -> None:
+        self._nic, self._result = nic, result
+        self._lines: dict[Hashable, Line] = {}
+        self._live: dict[Hashable, Line] = {}
+        self._by_kind: dict[Hashable, list[Spoken]] = {}
+        self._spoken: list[Spoken] = []
+        self._heard: list[Heard] = []
+        self._unasked: deque[Heard] = deque()
+        self._said: dict[tuple[Hashable, Hashable], Spoken] = {}
+        self._first: Counter[Hashable] = Counter()  # by kind, how many of the first have all come
+        self._latest: Spoken | None = None  # of those that came
+        self._reached = 0
+        self._carried: Counter[str] = Counter()
+        self._counts = dict.fromkeys(("again", "late", "refused"), 0)
+        self._clock: ReferenceClock | None = None
+        self._timer: Timer | None = None
+        self._looking = False
+        self._unsent = 0
+        self._read(recorded, {one.sequence for one in unprompted})
+        self._unsent = len(self._heard)
+
+    def _read(self, recorded: RecordedDevice, unprompted: set[int]) -> None:
+        for event in recorded.events:
+            if isinstance(event, NetworkFrame):
+                if LOST & set(event.changed.split(",")):
+                    continue
+                frame = told(event.data)
+                line = self._lines.setdefault(frame.line, Line())
+                if event.to_guest:
+                    self._read_heard(event, frame, line)
+                else:
+                    self._read_spoken(event, frame, line)
+            elif isinstance(event, DeviceMessage) and event.sequence in unprompted:
+                self._wait(Heard(event, len(self._spoken)))
+
+    def _read_spoken(self, event: NetworkFrame, frame: Told, line: Line) -> None:
+        spoken = Spoken(event, frame, line, len(self._spoken))
+        self._spoken.append(spoken)
+        line.spoken.append(spoken)
+        self._by_kind.setdefault(frame.kind, []).append(spoken)
+        if frame.segment is not None:
+            line.connection = line.connection or Connection(frame.segment.sequence)
+            line.connection.add(frame.segment)
+
+    def _read_heard(self, event: NetworkFrame, frame: Told, line: Line) -> None:
+        heard = Heard(event, len(self._spoken), frame)
+        near = line.spoken[-1:] if line.connection is not None else line.spoken[-AHEAD:]
+        if near:
+            heard.asked = max(reversed(near), key=lambda one: likeness(frame, one.told))
+            heard.asked.answers.append(heard)
+            self._heard.append(heard)
+        else:
+            self._wait(heard)
+
+    def _wait(self, heard: Heard) -> None:
+        self._heard.append(heard)
+        self._unasked.append(heard)
+
+    def start(self, clock: ReferenceClock, timers: TimerQueue) -> None:
+        """Time begins."""
+        self._clock = clock
+        self._timer = timers.timer(lambda _now: self._go_on())
+        self._be_patient()
+
+    # ------------------------------------------------------------ the port (see `switch.port.Port`)
+
+    def send(self, frame: Frame) -> bool:
+        """A frame of the live guest."""
+        self._result.compared += 1
+        live = told(frame.data)
+        line = self._live.get(live.line) or self._lines.get(live.line)
+        if line is not None and line.live not in (None, live.line):
+            line = None  # a live exchange stands for it that has another name
+        if live.segment is None:
+            self._say(live, line)
+        else:
+            self._say_segment(line, live, live.segment)
+        self.look()
+        self._be_patient()
+        return True
+
+    def flush(self) -> None:
+        """There is nothing that waits."""
+
+    def set_address(self, address: bytes) -> None:
+        """Nobody looks for it."""
+
+    # ------------------------------------------------------------ looking for it
+
+    def _say(self, live: Told, line: Line | None) -> None:
+        same = self._same(live, line)
+        if same is not None:
+            self._come(same, live)
+            return
+        before = self._said.get((live.kind, live.values))
+        if before is not None:
+            self._counts["again"] += 1
+            self._answer(before, live)
+            return
+        similar = next(self._expected(live), None)
+        if similar is not None:
+            self._differ("changed", live, similar, similar.told.differs(live))
+            self._come(similar, live)
+        else:
+            self._differ("extra", live, None)
+
+    def _same(self, live: Told, line: Line | None) -> Spoken | None:
+        """The recorded one that says the same, of the same exchange if there is one."""
+        found = [one for one in self._expected(live) if one.told.values == live.values]
+        ranks = {True: 0, False: 1}
+        key = live.line
+        return min(
+            found,
+            key=lambda one: (ranks[one.line is line], one.line.live not in (None, key)),
+            default=None,
+        )
+
+    def _expected(self, live: Told) -> Iterator[Spoken]:
+        """The next ones of that kind that have not come."""
+        there = self._by_kind.get(live.kind, [])
+        first = self._first[live.kind]
+        while first < len(there) and there[first].came:
+            first += 1
+        self._first[live.kind] = first
+        return (one for one in there[first : first + AHEAD] if not one.came)
+
+    def _come(self, spoken: Spoken, live: Told) -> None:
+        """It is here; what comes next of this exchange is looked for there."""
+        spoken.came = True
+        if spoken.line.live is None:
+            spoken.line.live = live.line
+        self._live[live.line] = spoken.line
+        self._latest = spoken
+        spoken.live = live
+        if live.segment is None:
+            self._said[live.kind, spoken.told.values] = spoken
+        self._reached = max(self._reached, spoken.number + 1)
+        self._answer(spoken, live)
+
+    def _differ(self, what: str, live: Told, about: Spoken | None, found: tuple[Change, ...] = ()) -> None:
+        number = about.event.sequence if about is not None else 0
+        note = "" if about is not None else "the recording has no more frames of that kind from the guest"
+        self._result.differ(Difference(what, live.name, number, changes=found, note=note))
+
+    # ------------------------------------------------------------ TCP
+
+    def _say_segment(self, line: Line | None, live: Told, segment: Segment) -> None:
+        """What it brings is compared, however it is cut; acknowledgments open the way for what comes next."""
+        if line is None or line.live is None or segment.begins:
+            line = self._begin(line, live, segment)
+        if line is None or line.connection is None:
+            if segment.size:
+                self._differ("extra", live, None)
+            return
+        verdict = line.connection.hear(segment)
+        about = line.spoken[verdict.place] if verdict.place < len(line.spoken) else None
+        if verdict.again:
+            self._counts["again"] += 1
+            if about is not None and about.came:
+                self._answer(about, live)
+        elif verdict.differs:
+            what = "extra" if about is None else "changed"
+            self._differ(what, live, about, about.told.differs(live) if about is not None else ())
+        for index in line.connection.passed():
+            self._come(line.spoken[index], live)
+
+    def _begin(self, line: Line | None, live: Told, segment: Segment) -> Line | None:
+        """The recorded connection that a live one stands for from now on."""
+        if line is not None and line.connection is not None and line.live == live.line:
+            if not line.connection.over:
+                return line  # it says again that it wants to begin
+        elif line is None or line.connection is None:
+            line = None
+        if segment.begins and (line is None or line.live is not None):
+            line = self._free(live)
+        if line is None or line.connection is None:
+            return None
+        self._counts["again"] += line.live is not None
+        self._live.pop(line.live, None)
+        self._live[live.line], line.live = line, live.line
+        line.connection.begin(segment)
+        first = line.spoken[0]
+        if first.told.values != live.values:
+            self._differ("changed", live, first, first.told.differs(live))
+        return line
+
+    def _free(self, live: Told) -> Line | None:
+        """A recorded connection to the same place that no live one stands for; else one that is over."""
+        there = [one for one in self._by_kind.get(live.kind, []) if one is one.line.spoken[0]]
+        same = [one for one in there if one.told.values == live.values] or there
+        free = [one for one in same if one.line.live is None]
+        free = free or [one for one in same if one.line.connection is None or one.line.connection.over]
+        return free[0].line if free else None
+
+    # ------------------------------------------------------------ the host's frames
+
+    def _answer(self, spoken: Spoken, live: Told) -> None:
+        for heard in spoken.answers:
+            self._send(heard, spoken, live)
+
+    def look(self) -> None:
+        """Send what nobody has asked for, if it is time."""
+        if self._looking:
+            return
+        self._looking = True
+        try:
+            while self._unasked and self._unasked[0].number <= self._reached:
+                if not self._wanted(self._unasked[0]):
+                    break
+                heard = self._unasked.popleft()
+                if not heard.sent:
+                    self._send(heard, self._latest, self._latest.live if self._latest is not None else None)
+        finally:
+            self._looking = False
+
+    def _wanted(self, heard: Heard) -> bool:
+        """Whether the guest is so far that it takes it."""
+        event, control = heard.event, self._nic.control
+        is_ready = control.packet_filter != 0
+        return is_ready and (isinstance(event, DeviceMessage) or control.accepts(event.data[:ADDRESS_SIZE]))
+
+    def _send(self, heard: Heard, asked: Spoken | None, live: Told | None) -> None:
+        event = heard.event
+        self._unsent -= not heard.sent
+        heard.sent = True
+        self._result.sent += 1
+        if isinstance(event, DeviceMessage):
+            self._nic.indicate(event.payload)
+            return
+        frame = frame_of(event)
+        if heard.told is not None and asked is not None and live is not None:
+            connection = asked.line.connection
+            moved = connection.moved if connection is not None and heard.asked is not None else 0
+            frame.data, names = carried(heard.told, asked.told, live, moved)
+            self._carried.update(names)
+        if not self._nic.control.accepts(frame.data[:ADDRESS_SIZE]):
+            self._counts["refused"] += 1
+        self._nic.deliver(frame)
+
+    # ------------------------------------------------------------ what does not come
+
+    def _be_patient(self) -> None:
+        if self._timer is not None and self._clock is not None and self._unsent:
+            self._timer.arm(self._clock.reference_time() + PATIENCE)
+
+    def _overdue(self) -> Heard | None:
+        """What waits in an exchange of datagrams that has begun."""
+        for line in self._live.values():
+            for spoken in line.spoken if "udp" in line.spoken[0].told.by else ():
+                for heard in spoken.answers if not spoken.came else ():
+                    if not heard.sent:
+                        return heard
+        return None
+
+    def _go_on(self) -> None:
+        """The guest has said nothing for long."""
+        if not self._nic.control.packet_filter:
+            self._be_patient()
+            return
+        found = self._unasked.popleft() if self._unasked else self._overdue()
+        if found is not None:
+            self._counts["late"] += 1
+            asked = found.asked or self._latest
+            self._send(found, asked, self._last_of(asked))
+            self.look()
+            self._be_patient()
+
+    def _last_of(self, asked: Spoken | None) -> Told | None:
+        """What the live guest has said last in that exchange."""
+        if asked is None:
+            return None
+        return asked.live or next((one.live for one in reversed(asked.line.spoken) if one.live), None)
+
+    # ------------------------------------------------------------ the end
+
+    def tell(self) -> None:
+        """Say in the result's notes what there is to say."""
+        notes, counts = self._result.notes, self._counts
+        left = sum(not one.came for one in self._spoken)
+        unsent = sum(not one.sent for one in self._heard)
+        if not self._spoken and not self._heard:
+            notes.append("the recording has no frames: record them with the events device and frame")
+        for count, words in (
+            (left, "recorded frames of the guest did not come"),
+            (counts["again"], "frames came once more than they were recorded, and got the same answer"),
+            (unsent, "recorded frames of the host were not sent: what they answer did not come"),
+            (counts["late"], "frames of the host were sent without what should have come before"),
+            (counts["refused"], "frames of the host were not for the guest, by the filter that it has set"),
+        ):
+            if count:
+                notes.append(f"{count} {words}")
+        for name, count in sorted(self._carried.items()):
+            notes.append(f"{name} is the live guest's in {count} frames of the host")
