@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from textual.events import Key
@@ -34,20 +35,29 @@ class Screen:
 
     async def press(self, *keys: str) -> None:
         for key in keys:
-            self.app.post_message(Key(key, KEYS.get(key, key if len(key) == 1 else None)))
-            for _ in range(2):  # what the key leads to may lead to more
-                await self._pilot._wait_for_screen()
+            self._post(key)
+            await self.settle()
 
     async def type(self, text: str) -> None:
+        """As fast as nobody types: all is in one widget."""
         names = {char: name for name, char in KEYS.items()}
-        await self.press(*(names.get(char, char) for char in text))
+        for char in text:
+            self._post(names.get(char, char))
+        await self.settle()
+
+    def _post(self, key: str) -> None:
+        self.app.post_message(Key(key, KEYS.get(key, key if len(key) == 1 else None)))
+
+    async def resize(self, width: int, height: int) -> None:
+        """The terminal has another size."""
+        await self._pilot.resize_terminal(width, height)
 
     async def until(self, found: Callable[[], object]) -> None:
         """Wait until that is true."""
         end = time.monotonic() + PATIENCE
         while not found():
             assert time.monotonic() < end, self.text
-            await asyncio.sleep(0.04)
+            await asyncio.sleep(0.02)
 
     async def shows(self, text: str) -> None:
         """Wait until that is on the screen."""
@@ -60,13 +70,14 @@ class Screen:
 
     async def settle(self) -> None:
         """Wait until what was begun is on the screen."""
-        await self._pilot._wait_for_screen()
+        for _ in range(2):  # what it leads to may lead to more
+            await self._pilot._wait_for_screen()
 
     async def read(self) -> None:
         """Wait until all events are there."""
         await self.until(lambda: self.app.intake.done)
-        await asyncio.sleep(0.15)
-        await self._pilot._wait_for_screen()
+        self.app._tick()
+        await self.settle()
 
 
 KEYS = {
@@ -82,9 +93,38 @@ KEYS = {
 
 def on_screen(app: LensApp, scenario: Scenario, size: tuple[int, int] = (80, 24)) -> None:
     """Play a scenario."""
+    with session(app, size) as play:
+        play(scenario)
 
-    async def play() -> None:
-        async with app.run_test(size=size, notifications=True) as pilot:
-            await scenario(Screen(app, pilot))
 
-    asyncio.run(play())
+@contextlib.contextmanager
+def session(app: LensApp, size: tuple[int, int] = (80, 24)) -> Iterator[Callable[[Scenario], None]]:
+    """An application for several scenarios, one after the other; it stands still between them."""
+    with asyncio.Runner() as runner:
+        running = app.run_test(size=size, notifications=True)
+        pilot = runner.run(running.__aenter__())
+        error: tuple[Any, Any, Any] = (None, None, None)
+        try:
+            yield lambda scenario: runner.run(scenario(Screen(app, pilot)))
+        except BaseException as found:
+            error = (type(found), found, found.__traceback__)
+            raise
+        finally:
+            runner.run(running.__aexit__(*error))
+
+
+async def afresh(screen: Screen) -> None:
+    """As after the start, whatever has been done."""
+    app = screen.app
+    while len(app.screen_stack) > 1:
+        await app.pop_screen()
+    app.asking.leave()
+    app.clear_notifications()
+    app.events.marked.clear()
+    app._back.clear()
+    app.one.current = "fields"
+    app._filter("")
+    app.action_view("events")
+    app.events.select(0)
+    await screen.settle()
+    await screen.selects(0)

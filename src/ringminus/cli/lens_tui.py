@@ -43,6 +43,8 @@ def tui(what: str, words: tuple[str, ...], follow: bool) -> None:
         raise ConfigError("the terminal interface needs standard input for itself: name a file")
     if not is_terminal():
         raise ConfigError("ringminus lens tui needs a terminal: ringminus lens show prints lines anywhere")
+    if not sys.stderr.isatty():
+        raise ConfigError("ringminus lens tui draws on standard error: leave that on the terminal")
     try:
         from ringminus.lens.tui.app import LensApp
     except ModuleNotFoundError as error:

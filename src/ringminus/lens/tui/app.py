@@ -14,7 +14,7 @@ from typing import ClassVar
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
-from textual.widgets import ContentSwitcher, Footer, Static
+from textual.widgets import ContentSwitcher, Static
 
 from ringminus.errors import HostError, RingminusError
 from ringminus.lens.filter import compile_filter
@@ -29,6 +29,7 @@ from ringminus.lens.tui.filter_line import FilterLine
 from ringminus.lens.tui.help import HelpScreen
 from ringminus.lens.tui.hex_view import HexView
 from ringminus.lens.tui.intake import Intake
+from ringminus.lens.tui.key_bar import KeyBar
 from ringminus.lens.tui.panes import ChannelPane, ExitPane, Pane
 from ringminus.lens.tui.status import status
 from ringminus.lens.tui.store import Store
@@ -117,7 +118,7 @@ class LensApp(App[None]):
             yield self.channel_pane
             yield self.exit_pane
         yield self.asking
-        yield Footer(show_command_palette=False, compact=True)
+        yield KeyBar()
 
     def on_mount(self) -> None:
         """Begin."""
@@ -146,7 +147,7 @@ class LensApp(App[None]):
         follows, marked = self.events.follows, len(self.events.marked)
         text = status(self.intake, self.store, self.view, follows=follows, marked=marked)
         if text != self.status.content:
-            self.status.update(text)
+            self.status.update(text, layout=False)
         shown = self.views.current
         if shown == "channels":
             self.channel_pane.update()

@@ -72,7 +72,8 @@ class CausesTree(Tree[int]):
     def _add(self, parent: TreeNode[int], position: int) -> TreeNode[int]:
         shown = self._dissection.at(position)
         title = self._title(shown) if shown is not None else Line((Part("it is not kept any more", "bad"),))
-        more = next(self._effects(position), None) is not None
+        above = {position, *_above(parent)}
+        more = any(one not in above for one in self._effects(position))
         return parent.add(title.rich(), position, allow_expand=more)
 
     def _effects(self, position: int) -> Iterator[int]:
@@ -82,7 +83,9 @@ class CausesTree(Tree[int]):
         """Show what it led to."""
         assert node.data is not None
         if not node.children:
-            for number, position in enumerate(self._effects(node.data)):
+            above = _above(node)  # damaged files have events that caused themselves
+            found = (position for position in self._effects(node.data) if position not in above)
+            for number, position in enumerate(found):
                 if number == MOST_EFFECTS:
                     node.add_leaf(f"… more than {MOST_EFFECTS}")
                     break
@@ -120,3 +123,13 @@ class CausesTree(Tree[int]):
         event.stop()
         if event.node.data is not None:
             self.post_message(self.Chosen(event.node.data))
+
+
+def _above(node: TreeNode[int]) -> set[int | None]:
+    """A node's position, and those of all that it is below."""
+    found: set[int | None] = set()
+    one: TreeNode[int] | None = node
+    while one is not None:
+        found.add(one.data)
+        one = one.parent
+    return found

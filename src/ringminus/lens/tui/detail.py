@@ -20,6 +20,8 @@ from ringminus.tap import DeviceMessage, Event, Hypercall
 MOST_CHILDREN = 300
 DEEPEST = 32
 LONGEST = 200
+COUNTS = {"sequence", "cause", "ns"}
+"""An event's own numbers that are no addresses."""
 LATEST = 10**19
 """ns since 1970; what is later is no time, but damage."""
 
@@ -165,6 +167,8 @@ def _own(event: Event, value: Value, text: str) -> str:
         return (
             f"{datetime.fromtimestamp(event.host_ns // 10**9):%Y-%m-%d %H:%M:%S}.{event.host_ns % 10**9:09}"
         )
+    if value.name in COUNTS and isinstance(value.value, int):
+        return str(value.value)
     if value.name == "size" and isinstance(event, DeviceMessage):
         return f"{event.size} bytes"
     if isinstance(value.value, bytes):

@@ -16,8 +16,11 @@ from ringminus.lens.tui.traffic import Passed, Traffic
 
 BARS = " ▁▂▃▄▅▆▇█"
 GAUGE_PARTS = " ▏▎▍▌▋▊▉█"
-GAUGE = 8
-"""Columns of a gauge."""
+LEAST_GAUGE, MOST_GAUGE = 4, 8
+"""Columns of a gauge's bar."""
+GAUGE_FRAME = 7
+"""What is around it, the per cent, and a space."""
+RATE = 11
 SPARKS = 16
 LIVE_SPAN = 30 * REFERENCE_HZ
 """What rates of a guest that runs are shown of."""
@@ -31,17 +34,19 @@ def sparkline(rates: Sequence[float]) -> str:
     return "".join(BARS[min(int(one / most * 7.999) + 1, 8) if one > 0 else 0] for one in rates)
 
 
-def gauge(used: int, size: int) -> Text:
-    """How full a ring is."""
+def gauge(used: int, size: int, columns: int = MOST_GAUGE) -> Text:
+    """How full a ring is: only a full one has a full bar and 100%."""
     part = min(max(used / size, 0.0), 1.0) if size else 0.0
-    eighths = round(part * GAUGE * 8)
+    eighths = round(part * columns * 8)
     if used > 0:
         eighths = max(eighths, 1)
+    if used < size:
+        eighths = min(eighths, columns * 8 - 1)
     bar = "█" * (eighths // 8) + (GAUGE_PARTS[eighths % 8] if eighths % 8 else "")
     text = Text("▕", "dim")
-    text.append(f"{bar:<{GAUGE}}", "red" if part >= FULL else "green")
+    text.append(f"{bar:<{columns}}", "red" if part >= FULL else "green")
     text.append("▏", "dim")
-    text.append(f"{part * 100:3.0f}%")
+    text.append(f"{int(part * 100):3}%")
     return text
 
 
@@ -74,7 +79,7 @@ class Pane(DataTable[Text]):
             super().__init__()
 
     def __init__(self, traffic: Traffic, *, live: bool, name: str) -> None:
-        super().__init__(cursor_type="row", zebra_stripes=False, id=name)
+        super().__init__(cursor_type="row", zebra_stripes=False, cell_padding=0, id=name)
         self.filters: dict[str, str] = {}
         """What rows show when they are chosen, by their keys."""
         self._traffic, self._live = traffic, live
@@ -90,12 +95,13 @@ class Pane(DataTable[Text]):
             return rates[-2]
         return sum(rates) / max(len(rates), 1)
 
-    def fill(self, rows: Iterable[tuple[str, Sequence[Text]]]) -> None:
+    def fill(self, widths: Sequence[int], rows: Iterable[tuple[str, Sequence[Text]]]) -> None:
         """Show these rows, by their keys."""
-        if not self.columns:
-            self.add_columns(*self.COLUMNS)
         there = [key.value for key in self.rows]
         wanted = dict(rows)
+        if list(widths) != [column.width for column in self.columns.values()]:
+            self._fill_anew(wanted, widths)
+            return
         if there != list(wanted)[: len(there)]:
             self._fill_anew(wanted)
             return
@@ -105,14 +111,16 @@ class Pane(DataTable[Text]):
                 continue
             for column, cell in zip(self.columns, cells, strict=True):
                 if self.get_cell(key, column) != cell:
-                    self.update_cell(key, column, cell, update_width=True)
+                    self.update_cell(key, column, cell)
 
-    def _fill_anew(self, rows: Mapping[str, Sequence[Text]]) -> None:
-        """Other rows, or in another order."""
+    def _fill_anew(self, rows: Mapping[str, Sequence[Text]], widths: Sequence[int] = ()) -> None:
+        """Other rows, or in another order, or columns of other widths."""
         keys = [key.value for key in self.rows]
         selected = keys[self.cursor_row] if self.cursor_row < len(keys) else None
         top = self.scroll_y
-        self.clear()
+        self.clear(columns=bool(widths))
+        for label, width in zip(self.COLUMNS, widths, strict=False):
+            self.add_column(label, width=width)
         for key, cells in rows.items():
             self.add_row(*cells, key=key)
         if selected is not None and selected in rows:
@@ -130,7 +138,7 @@ class Pane(DataTable[Text]):
 class ChannelPane(Pane):
     """Channels: what has passed, at which rate, and how full the rings are where its process tells."""
 
-    COLUMNS = ("channel", "relid", "to host", "to guest", "bytes", "ring in", "ring out", "per second")
+    COLUMNS = ("channel", "relid", "to host", "to guest", "bytes", "ring in", "ring out", "per second", "")
 
     def __init__(self, traffic: Traffic, *, live: bool) -> None:
         super().__init__(traffic, live=live, name="channels")
@@ -139,41 +147,52 @@ class ChannelPane(Pane):
 
     def update(self) -> None:
         """Show the numbers of now."""
-        shape = self._traffic.packet_rates.shape(SPARKS, *self.span)
+        found = list(self._traffic.channels.items())[:MOST_ROWS]
+        names = [(one.device + (f" /{one.channel}" if one.channel else ""))[:24] for _, one in found]
+        widths = self._widths(max(map(len, names), default=0))
+        shape = self._traffic.packet_rates.shape(widths[-1], *self.span)
         rings = {(one["relid"], one["device"]): one for one in self.told}
         rows = []
-        for key, one in list(self._traffic.channels.items())[:MOST_ROWS]:
+        for (key, one), name in zip(found, names, strict=True):
             rates = shape.rates(key)
-            name = one.device + (f" /{one.channel}" if one.channel else "")
             told = rings.get(key, {})
             cells = (
-                plain(name[:24], "cyan" if one.open else "dim"),
-                plain(str(one.relid)),
-                plain(f"{amount(one.packets[0]):>6}"),
-                plain(f"{amount(one.packets[1]):>6}"),
+                plain(name, "cyan" if one.open else "dim"),
+                plain(f"{one.relid:>5}"),
+                plain(f"{amount(one.packets[0]):>7}"),
+                plain(f"{amount(one.packets[1]):>8}"),
                 plain(f"{amount(sum(one.octets)):>6}"),
-                self._ring(one, 0, told.get("ring_in")),
-                self._ring(one, 1, told.get("ring_out")),
-                plain(f"{amount(self.rate(rates)):>6} {sparkline(rates)}", "yellow"),
+                self._ring(one, 0, told.get("ring_in"), widths[5]),
+                self._ring(one, 1, told.get("ring_out"), widths[6]),
+                plain(f"{amount(self.rate(rates)):>10}"),
+                plain(sparkline(rates), "yellow"),
             )
             row = f"{one.relid} {one.device}"
             self.filters[row] = f"vmbus.channel.relid == {one.relid}"
             rows.append((row, cells))
-        self.fill(rows)
+        self.fill(widths, rows)
 
-    def _ring(self, row: Passed, side: int, told: Mapping[str, int] | None) -> Text:
+    def _widths(self, name: int) -> tuple[int, ...]:
+        """Of the columns: gauges and rates over time have what others leave."""
+        others = (max(name, 7) + 1, 6, 8, 9, 7)
+        left = self.size.width - sum(others) - RATE - 1
+        bar = min(max(left // 2 - GAUGE_FRAME, LEAST_GAUGE), MOST_GAUGE)
+        ring = bar + GAUGE_FRAME
+        return (*others, ring, ring, RATE, min(max(left - 2 * ring, 1), SPARKS))
+
+    def _ring(self, row: Passed, side: int, told: Mapping[str, int] | None, width: int) -> Text:
         """A gauge where it is known, the ring's size else."""
         if not row.open:
             return plain("closed", "dim")
         if told is not None:
-            return gauge(told["used"], told["size"])
+            return gauge(told["used"], told["size"], width - GAUGE_FRAME)
         return plain(f"{row.rings[side] >> 10} KiB" if row.rings[side] else "")
 
 
 class ExitPane(Pane):
     """Exits by reason: how many, how long they took, and how many in a second."""
 
-    COLUMNS = ("exit", "count", "mean µs", "of time", "per second", "")
+    COLUMNS = ("exit", "      count", "  mean µs", " of time", "per second", "")
 
     def __init__(self, traffic: Traffic, *, live: bool) -> None:
         super().__init__(traffic, live=live, name="exits")
@@ -181,23 +200,29 @@ class ExitPane(Pane):
     def update(self) -> None:
         """Show the numbers of now."""
         series = self._traffic.exit_rates
-        shape = series.shape(max(self.size.width - 58, SPARKS), *self.span)
+        found = sorted(self._traffic.exits.items(), key=lambda item: -item[1][0])[:MOST_ROWS]
+        widths = self._widths(max((len(reason[:20]) for reason, _ in found), default=0))
+        shape = series.shape(widths[-1], *self.span)
         elapsed = max(series.last - series.first, 1) * 1e9 / REFERENCE_HZ
         rows = []
-        found = sorted(self._traffic.exits.items(), key=lambda item: -item[1][0])
-        for reason, (count, ns) in found[:MOST_ROWS]:
+        for reason, (count, ns) in found:
             rates = shape.rates(reason)
             cells = (
                 plain(reason[:20], "cyan"),
-                plain(f"{count:>9,}"),
-                plain(f"{ns / 1000 / count:>8.2f}"),
-                plain(f"{ns / elapsed:>7.2%}"),
-                plain(f"{amount(self.rate(rates)):>8}"),
+                plain(f"{count:>11,}"),
+                plain(f"{ns / 1000 / count:>9.2f}"),
+                plain(f"{ns / elapsed:>8.2%}"),
+                plain(f"{amount(self.rate(rates)):>10}"),
                 plain(sparkline(rates), "yellow"),
             )
             self.filters[reason] = f'exit.reason == "{_quoted(reason)}"'
             rows.append((reason, cells))
-        self.fill(rows)
+        self.fill(widths, rows)
+
+    def _widths(self, name: int) -> tuple[int, ...]:
+        """Of the columns: rates over time have what others leave."""
+        others = (max(name, 4) + 1, 12, 10, 9, RATE)
+        return (*others, max(self.size.width - sum(others) - 1, 1))
 
 
 def _quoted(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,31 @@ from ringminus.lens.tui.dissection import Shown
 from ringminus.lens.tui.store import Store
 from ringminus.tap import BusMessage, DeviceMessage, Event, NetworkFrame, RingPacket, Violation
 from support.lens_events import PER_REQUEST, RELID, Recorded, Watched, opened, request, requests
-from support.lens_screen import Screen, on_screen
+from support.lens_screen import Scenario, Screen, afresh, on_screen, session
 
+Play = Callable[[Scenario], None]
+READ = 300
+"""Requests in the file that is read."""
 EXIT, HYPERCALL, PACKET, COMPLETION, SIGNAL, INTERRUPT = range(1, 7)
 """Positions of the events of the first request, in the order in which they began."""
 
 
-def test_events_are_lines_and_the_selected_one_has_its_fields_and_bytes() -> None:
+@pytest.fixture(scope="module")
+def opened_file() -> Iterator[Play]:
+    with session(LensApp(Recorded(requests(READ)))) as play:
+        play(Screen.read)
+        yield play
+
+
+@pytest.fixture
+def on_file(opened_file: Play) -> Play:
+    """Plays a scenario on a file that has been read; its first event is selected, and nothing was done."""
+    opened_file(afresh)
+    return opened_file
+
+
+def test_events_are_lines_and_the_selected_one_has_its_fields_and_bytes(on_file: Play) -> None:
     async def scenario(screen: Screen) -> None:
-        await screen.read()
         assert screen.lines[0].startswith("demo all read  1,801 events")
         assert "hypercall HvCallSignalEvent" in screen.lines[2]
         assert "SCSI 0     vstor EXECUTE_SRB data_in IN | scsi READ_10" in screen.text
@@ -32,12 +49,11 @@ def test_events_are_lines_and_the_selected_one_has_its_fields_and_bytes() -> Non
         await screen.shows("operation = 3  EXECUTE_SRB")
         await screen.shows("0000  03 00 00 00")
 
-    on_screen(LensApp(Recorded(requests(300))), scenario)
+    on_file(scenario)
 
 
-def test_the_bytes_of_the_selected_field_are_lit() -> None:
+def test_the_bytes_of_the_selected_field_are_lit(on_file: Play) -> None:
     async def scenario(screen: Screen) -> None:
-        await screen.read()
         screen.app.events.select(PACKET)
         await screen.selects(PACKET)
         await screen.press("tab")
@@ -56,12 +72,11 @@ def test_the_bytes_of_the_selected_field_are_lit() -> None:
         assert lit["opcode = 40  READ_10"] == range(28, 29)
         assert lit["lba = 0"] == range(30, 34)
 
-    on_screen(LensApp(Recorded(requests(1))), scenario)
+    on_file(scenario)
 
 
-def test_a_filter_shows_what_matches_and_next_match_goes_through_them() -> None:
+def test_a_filter_shows_what_matches_and_next_match_goes_through_them(on_file: Play) -> None:
     async def scenario(screen: Screen) -> None:
-        await screen.read()
         await screen.press("slash")
         await screen.type("scsi.op == write_10")
         await screen.press("enter")
@@ -80,16 +95,16 @@ def test_a_filter_shows_what_matches_and_next_match_goes_through_them() -> None:
         await screen.press("enter")
         await screen.until(lambda: screen.app.view.rows == 1801)
 
-    on_screen(LensApp(Recorded(requests(300))), scenario)
+    on_file(scenario)
 
 
-def test_a_wrong_filter_is_not_taken_and_its_place_is_marked() -> None:
+def test_a_wrong_filter_is_not_taken_and_its_place_is_marked(on_file: Play) -> None:
     async def scenario(screen: Screen) -> None:
-        await screen.read()
         await screen.press("slash")
         await screen.type("scsi.opp == 3")
         await screen.press("enter")
         await screen.shows("there is no field scsi.opp")
+        await screen.shows("vvvvvvvv")
         place = screen.lines.index("filter: scsi.opp == 3")
         marks = next(line for line in reversed(screen.lines[:place]) if "vvvvvvvv" in line)
         assert marks.index("vvvvvvvv") == len("filter: ")
@@ -98,12 +113,11 @@ def test_a_wrong_filter_is_not_taken_and_its_place_is_marked() -> None:
         assert not screen.app.asking.display
         assert screen.app.events.cursor == 1
 
-    on_screen(LensApp(Recorded(requests(3))), scenario)
+    on_file(scenario)
 
 
-def test_tab_completes_names_in_the_filter() -> None:
+def test_tab_completes_names_in_the_filter(on_file: Play) -> None:
     async def scenario(screen: Screen) -> None:
-        await screen.read()
         await screen.press("slash")
         await screen.type("vmbus.cha")
         await screen.press("tab")
@@ -113,12 +127,11 @@ def test_tab_completes_names_in_the_filter() -> None:
         await screen.press("tab")
         await screen.shows("filter: vmbus.channel.device")
 
-    on_screen(LensApp(Recorded(requests(3))), scenario)
+    on_file(scenario)
 
 
-def test_one_goes_to_the_cause_the_effect_and_back() -> None:
+def test_one_goes_to_the_cause_the_effect_and_back(on_file: Play) -> None:
     async def scenario(screen: Screen) -> None:
-        await screen.read()
         screen.app.events.select(COMPLETION)
         for key, wanted in (("c", PACKET), ("c", HYPERCALL), ("c", EXIT), ("e", HYPERCALL), ("b", EXIT)):
             await screen.press(key)
@@ -126,7 +139,7 @@ def test_one_goes_to_the_cause_the_effect_and_back() -> None:
         await screen.press("c")
         await screen.shows("nothing that was watched caused it")
 
-    on_screen(LensApp(Recorded(requests(3))), scenario)
+    on_file(scenario)
 
 
 def test_a_cause_that_does_not_match_makes_all_events_shown() -> None:
@@ -140,9 +153,8 @@ def test_a_cause_that_does_not_match_makes_all_events_shown() -> None:
     on_screen(LensApp(Recorded(requests(3)), "interrupt"), scenario)
 
 
-def test_the_tree_has_the_whole_way_with_times() -> None:
+def test_the_tree_has_the_whole_way_with_times(on_file: Play) -> None:
     async def scenario(screen: Screen) -> None:
-        await screen.read()
         screen.app.events.select(PACKET)
         await screen.press("t")
         await screen.shows("+5.0 µs")
@@ -163,14 +175,13 @@ def test_the_tree_has_the_whole_way_with_times() -> None:
         await screen.press("down", "enter")
         await screen.selects(COMPLETION)
 
-    on_screen(LensApp(Recorded(requests(3))), scenario)
+    on_file(scenario)
 
 
-def test_marked_events_are_written_as_json_lines(tmp_path: Path) -> None:
+def test_marked_events_are_written_as_json_lines(on_file: Play, tmp_path: Path) -> None:
     path = tmp_path / "out.jsonl"
 
     async def scenario(screen: Screen) -> None:
-        await screen.read()
         screen.app.events.select(PACKET)
         await screen.press("m", "m", "x")
         await screen.shows("write 2 events to:")
@@ -183,7 +194,7 @@ def test_marked_events_are_written_as_json_lines(tmp_path: Path) -> None:
         await screen.press("enter")
         await screen.until(lambda: "there is a file" in screen.app.asking.hint)
 
-    on_screen(LensApp(Recorded(requests(3))), scenario)
+    on_file(scenario)
     first, second = map(json.loads, path.read_text().splitlines())
     assert (first["sequence"], second["sequence"]) == (PACKET + 1, COMPLETION + 1)
     assert first["messages"][1]["message"] == "READ_10"
@@ -242,7 +253,7 @@ def test_of_a_file_the_sizes_of_rings_are_shown_and_exits_by_reason() -> None:
         assert "%" not in screen.text
         await screen.press("3")
         await screen.shows("5.00")
-        row = next(line for line in screen.lines if line.startswith(" hypercall"))
+        row = next(line for line in screen.lines if line.startswith("hypercall"))
         assert row.split()[:3] == ["hypercall", "20", "5.00"]
         await screen.press("enter")
         await screen.shows('20 match  exit.reason == "hypercall"')
@@ -251,7 +262,7 @@ def test_of_a_file_the_sizes_of_rings_are_shown_and_exits_by_reason() -> None:
 
 
 def test_only_lines_on_the_screen_are_taken_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    app = LensApp(Recorded(requests(2000)))
+    app = LensApp(Recorded(requests(500)))
     looked: list[int] = []
     at = app.dissection.at
 
@@ -264,7 +275,7 @@ def test_only_lines_on_the_screen_are_taken_apart(monkeypatch: pytest.MonkeyPatc
     async def scenario(screen: Screen) -> None:
         await screen.read()
         await screen.press("end")
-        await screen.selects(12_000)
+        await screen.selects(3000)
         assert "vector 0xf3" in screen.text
 
     on_screen(app, scenario)
@@ -281,7 +292,7 @@ def hostile_events() -> list[Event]:
         Violation(2, 0, 3, evil, evil, sequence=4, cause=3),
         DeviceMessage(-5, -1, evil, "rndis", True, raw, -1, sequence=1 << 63),
         NetworkFrame(1 << 62, 1 << 40, evil, True, raw, None, evil, 0, host_ns=1 << 62),
-        *requests(2),
+        *request(10, 1),
     ]
 
 
@@ -293,7 +304,7 @@ def test_nothing_that_a_guest_or_a_file_says_moves_the_cursor_or_breaks_the_scre
         await screen.read()
         for key in ("1", "t"):
             await screen.press(key)
-            for position in range(len(hostile_events())):
+            for position in range(len(hostile_events()) - PER_REQUEST):
                 screen.app.events.select(position)
                 screen.app._show_one()
                 await screen.settle()
@@ -366,11 +377,26 @@ def test_help_has_every_key() -> None:
     on_screen(LensApp(Recorded(requests(3))), scenario, size=(90, 40))
 
 
-@pytest.mark.parametrize("size", [(20, 6), (40, 12), (300, 80)])
-def test_any_size_of_terminal_will_do(size: tuple[int, int]) -> None:
+def test_any_size_of_terminal_will_do(on_file: Play) -> None:
     async def scenario(screen: Screen) -> None:
-        await screen.read()
-        await screen.press("down", "tab", "down", "t", "2", "3", "1", "slash", "x", "escape", "question_mark")
-        assert screen.app.is_running
+        for size in ((1, 1), (20, 6), (200, 60), (80, 24)):
+            await screen.resize(*size)
+            await screen.press("down", "tab", "t", "2", "3", "1", "slash", "escape")
+            assert screen.app.is_running
+            assert [len(line) <= size[0] for line in screen.lines] == [True] * size[1]
 
-    on_screen(LensApp(Recorded(requests(3))), scenario, size=size)
+    on_file(scenario)
+
+
+def test_on_a_small_terminal_there_are_events_fields_and_the_way_out(on_file: Play) -> None:
+    async def scenario(screen: Screen) -> None:
+        await screen.resize(40, 10)
+        screen.app.events.select(PACKET)
+        await screen.shows("SCSI 0")
+        await screen.shows("vstor EXECUTE_SRB")
+        assert screen.lines[9].endswith("? help q quit")
+        await screen.press("2")
+        await screen.shows("SCSI 0      3")
+        await screen.resize(80, 24)
+
+    on_file(scenario)
