@@ -104,7 +104,8 @@ def changes(
 
 def layer_changes(recorded: Layer, replayed: Layer, free: Container[str]) -> tuple[Change, ...]:
     """What differs between two messages that were taken apart, other than the fields `free`."""
-    return tuple(one for one in _fields(recorded, replayed) if one.field.partition("[")[0] not in free)
+    found = (one for one in _fields(recorded, replayed) if one.field.partition("[")[0] not in free)
+    return tuple(_shortened(one) for one in found)
 
 
 def values_of(layer: Layer, free: Container[str]) -> tuple[tuple[str, str], ...]:
@@ -115,6 +116,23 @@ def values_of(layer: Layer, free: Container[str]) -> tuple[tuple[str, str], ...]
 def layer_name(layer: Layer) -> str:
     """What a message is called, those in it included."""
     return " | ".join(f"{one.protocol} {one.message or 'cut short'}" for one in _flat(layer))
+
+
+def _shortened(change: Change) -> Change:
+    """Of long bytes only those from where they differ on, as text if they are some."""
+    name, recorded, replayed = change
+    try:
+        first, second = bytes.fromhex(recorded or ""), bytes.fromhex(replayed or "")
+    except ValueError:
+        return change
+    if min(len(first), len(second)) <= SHOWN:
+        return change
+    at = next((index for index, pair in enumerate(zip(first, second)) if pair[0] != pair[1]), None)  # noqa: B905
+    at = min(len(first), len(second)) if at is None else at
+    before, after = first[at : at + SHOWN], second[at : at + SHOWN]
+    is_text = all(32 <= byte < 127 or byte in b"\r\n\t" for byte in before + after)
+    show = (lambda data: repr(data.decode())) if is_text else (lambda data: data.hex(" "))
+    return Change(f"{name} from byte {at} on", show(before), show(after))
 
 
 def data_changes(recorded: bytes, replayed: bytes) -> tuple[Change, ...]:

@@ -1,76 +1,37 @@
 """The network of a recording: what a live guest sends is looked for there, and the recorded host's frames
 come.
 
-A frame of the host is sent when the guest's frame that it answers has come: the one before it in the same
-exchange (a connection, an address that is asked for, a lease, a ping) of which it gives back the most. What
-the host sent unasked comes when as much of the guest has come as in the recording. A frame of the guest is
-the same as a recorded one if all is the same but for what guests choose anew; if none is, it is compared with
-the next one of its kind, which it stands for. What is too long in coming is not waited for.
+A frame of the host is sent when the guest's frame that it answers has come: the one that caused it, if that
+was recorded, else the one before it in the same exchange (a connection, an address that is asked for, a
+lease, a ping) of which it gives back the most. What the host sent unasked comes when as much of the guest has
+come as in the recording. A frame of the guest is the same as a recorded one if all is the same but for what
+guests choose anew; if none is, it is compared with the next one of its kind, which it stands for. What is too
+long in coming is not waited for.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ringminus.changes import ANSWERED, DROPPED
 from ringminus.clock import ReferenceClock, Timer, TimerQueue
 from ringminus.machine.replay.compare import Change, Difference
-from ringminus.machine.replay.connection import Connection
-from ringminus.machine.replay.frames import Segment, Told, carried, likeness, told
+from ringminus.machine.replay.exchanges import Exchanges, Heard, Line, Spoken
+from ringminus.machine.replay.frames import Segment, Told, carried, told
 from ringminus.machine.replay.network import frame_of
 from ringminus.machine.replay.recording import RecordedDevice
 from ringminus.machine.replay.result import Result
 from ringminus.machine.replay.script import AHEAD
 from ringminus.switch.frame import Frame
 from ringminus.switch.port import ADDRESS_SIZE
-from ringminus.tap import DeviceMessage, NetworkFrame
+from ringminus.tap import DeviceMessage
 
 if TYPE_CHECKING:
     from ringminus.machine.replay.adapter import AdapterReplay
 
 PATIENCE = 10 * 10_000_000
 """How long the guest may be silent until a frame comes that waits for one of its (100 ns)."""
-MOST_HELD = 4096
-LOST = {DROPPED, ANSWERED}
-
-
-@dataclass(slots=True, eq=False)
-class Spoken:
-    """A frame of the recorded guest; `answers` are sent when it comes, or another in its place."""
-
-    event: NetworkFrame
-    told: Told
-    line: Line
-    number: int
-    """How many came before."""
-    came: bool = False
-    live: Told | None = None
-    answers: list[Heard] = field(default_factory=list)
-
-
-@dataclass(slots=True, eq=False)
-class Heard:
-    """What the recorded guest heard: a frame, or an RNDIS message that nobody had asked for. `number` is how
-    many frames of the guest came before."""
-
-    event: NetworkFrame | DeviceMessage
-    number: int
-    told: Told | None = None
-    asked: Spoken | None = None
-    sent: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class Line:
-    """An exchange of the recording. `connection` is there for one of TCP, `live` is what the live guest's
-    exchange is that stands for it."""
-
-    spoken: list[Spoken] = field(default_factory=list)
-    connection: Connection | None = None
-    live: Hashable = None
 
 
 class Traffic:
@@ -84,12 +45,8 @@ class Traffic:
         unprompted: list[DeviceMessage],
     ) -> None:
         self._nic, self._result = nic, result
-        self._lines: dict[Hashable, Line] = {}
+        self._recorded = Exchanges(recorded, unprompted)
         self._live: dict[Hashable, Line] = {}
-        self._by_kind: dict[Hashable, list[Spoken]] = {}
-        self._spoken: list[Spoken] = []
-        self._heard: list[Heard] = []
-        self._unasked: deque[Heard] = deque()
         self._said: dict[tuple[Hashable, Hashable], Spoken] = {}
         self._first: Counter[Hashable] = Counter()  # by kind, how many of the first have all come
         self._latest: Spoken | None = None  # of those that came
@@ -99,46 +56,7 @@ class Traffic:
         self._clock: ReferenceClock | None = None
         self._timer: Timer | None = None
         self._looking = False
-        self._unsent = 0
-        self._read(recorded, {one.sequence for one in unprompted})
-        self._unsent = len(self._heard)
-
-    def _read(self, recorded: RecordedDevice, unprompted: set[int]) -> None:
-        for event in recorded.events:
-            if isinstance(event, NetworkFrame):
-                if LOST & set(event.changed.split(",")):
-                    continue
-                frame = told(event.data)
-                line = self._lines.setdefault(frame.line, Line())
-                if event.to_guest:
-                    self._read_heard(event, frame, line)
-                else:
-                    self._read_spoken(event, frame, line)
-            elif isinstance(event, DeviceMessage) and event.sequence in unprompted:
-                self._wait(Heard(event, len(self._spoken)))
-
-    def _read_spoken(self, event: NetworkFrame, frame: Told, line: Line) -> None:
-        spoken = Spoken(event, frame, line, len(self._spoken))
-        self._spoken.append(spoken)
-        line.spoken.append(spoken)
-        self._by_kind.setdefault(frame.kind, []).append(spoken)
-        if frame.segment is not None:
-            line.connection = line.connection or Connection(frame.segment.sequence)
-            line.connection.add(frame.segment)
-
-    def _read_heard(self, event: NetworkFrame, frame: Told, line: Line) -> None:
-        heard = Heard(event, len(self._spoken), frame)
-        near = line.spoken[-1:] if line.connection is not None else line.spoken[-AHEAD:]
-        if near:
-            heard.asked = max(reversed(near), key=lambda one: likeness(frame, one.told))
-            heard.asked.answers.append(heard)
-            self._heard.append(heard)
-        else:
-            self._wait(heard)
-
-    def _wait(self, heard: Heard) -> None:
-        self._heard.append(heard)
-        self._unasked.append(heard)
+        self._unsent = len(self._recorded.heard)
 
     def start(self, clock: ReferenceClock, timers: TimerQueue) -> None:
         """Time begins."""
@@ -152,7 +70,7 @@ class Traffic:
         """A frame of the live guest."""
         self._result.compared += 1
         live = told(frame.data)
-        line = self._live.get(live.line) or self._lines.get(live.line)
+        line = self._live.get(live.line) or self._recorded.lines.get(live.line)
         if line is not None and line.live not in (None, live.line):
             line = None  # a live exchange stands for it that has another name
         if live.segment is None:
@@ -201,7 +119,7 @@ class Traffic:
 
     def _expected(self, live: Told) -> Iterator[Spoken]:
         """The next ones of that kind that have not come."""
-        there = self._by_kind.get(live.kind, [])
+        there = self._recorded.by_kind.get(live.kind, [])
         first = self._first[live.kind]
         while first < len(there) and there[first].came:
             first += 1
@@ -215,7 +133,6 @@ class Traffic:
             spoken.line.live = live.line
         self._live[live.line] = spoken.line
         self._latest = spoken
-        spoken.live = live
         if live.segment is None:
             self._said[live.kind, spoken.told.values] = spoken
         self._reached = max(self._reached, spoken.number + 1)
@@ -270,7 +187,7 @@ class Traffic:
 
     def _free(self, live: Told) -> Line | None:
         """A recorded connection to the same place that no live one stands for; else one that is over."""
-        there = [one for one in self._by_kind.get(live.kind, []) if one is one.line.spoken[0]]
+        there = self._recorded.by_kind.get(live.kind, [])
         same = [one for one in there if one.told.values == live.values] or there
         free = [one for one in same if one.line.live is None]
         free = free or [one for one in same if one.line.connection is None or one.line.connection.over]
@@ -279,8 +196,10 @@ class Traffic:
     # ------------------------------------------------------------ the host's frames
 
     def _answer(self, spoken: Spoken, live: Told) -> None:
+        spoken.live = live
         for heard in spoken.answers:
-            self._send(heard, spoken, live)
+            asked = heard.asked or spoken
+            self._send(heard, asked, asked.live or live)
 
     def look(self) -> None:
         """Send what nobody has asked for, if it is time."""
@@ -288,10 +207,10 @@ class Traffic:
             return
         self._looking = True
         try:
-            while self._unasked and self._unasked[0].number <= self._reached:
-                if not self._wanted(self._unasked[0]):
+            while self._recorded.unasked and self._recorded.unasked[0].number <= self._reached:
+                if not self._wanted(self._recorded.unasked[0]):
                     break
-                heard = self._unasked.popleft()
+                heard = self._recorded.unasked.popleft()
                 if not heard.sent:
                     self._send(heard, self._latest, self._latest.live if self._latest is not None else None)
         finally:
@@ -312,10 +231,10 @@ class Traffic:
             self._nic.indicate(event.payload)
             return
         frame = frame_of(event)
-        if heard.told is not None and asked is not None and live is not None:
+        if asked is not None and live is not None:
             connection = asked.line.connection
             moved = connection.moved if connection is not None and heard.asked is not None else 0
-            frame.data, names = carried(heard.told, asked.told, live, moved)
+            frame.data, names = carried(told(event.data), asked.told, live, moved)
             self._carried.update(names)
         if not self._nic.control.accepts(frame.data[:ADDRESS_SIZE]):
             self._counts["refused"] += 1
@@ -341,7 +260,7 @@ class Traffic:
         if not self._nic.control.packet_filter:
             self._be_patient()
             return
-        found = self._unasked.popleft() if self._unasked else self._overdue()
+        found = self._recorded.unasked.popleft() if self._recorded.unasked else self._overdue()
         if found is not None:
             self._counts["late"] += 1
             asked = found.asked or self._latest
@@ -360,9 +279,9 @@ class Traffic:
     def tell(self) -> None:
         """Say in the result's notes what there is to say."""
         notes, counts = self._result.notes, self._counts
-        left = sum(not one.came for one in self._spoken)
-        unsent = sum(not one.sent for one in self._heard)
-        if not self._spoken and not self._heard:
+        left = sum(not one.came for one in self._recorded.spoken)
+        unsent = sum(not one.sent for one in self._recorded.heard)
+        if not self._recorded.spoken and not self._recorded.heard:
             notes.append("the recording has no frames: record them with the events device and frame")
         for count, words in (
             (left, "recorded frames of the guest did not come"),
