@@ -12,13 +12,19 @@ from uuid import UUID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ringminus.devices.network.nic import SyntheticNic
 from ringminus.errors import RingminusError
 from ringminus.lens.capture.reader import open_capture
+from ringminus.machine.replay.adapter import build_adapter
+from ringminus.machine.replay.connection import Connection
 from ringminus.machine.replay.devices import host_of, make
+from ringminus.machine.replay.frames import Segment
 from ringminus.machine.replay.guest import GuestReplay
-from ringminus.machine.replay.recording import Recording
+from ringminus.machine.replay.network import NetworkPlay
+from ringminus.machine.replay.recording import RecordedDevice, Recording
 from ringminus.machine.replay.result import Result
-from ringminus.tap import BusMessage, ChannelState, Event, GpadlChange, RingPacket
+from ringminus.switch.frame import Frame
+from ringminus.tap import BusMessage, ChannelState, Event, GpadlChange, NetworkFrame, RingPacket
 from support.effort import examples
 from support.recordings import NETWORK, events, unpacked
 
@@ -73,6 +79,7 @@ def play(recorded: list[Event], side: str) -> None:
                 made, _, network = make(device)
             else:
                 made = host_of(device, Result())
+                network = NetworkPlay(device, made) if isinstance(made, SyntheticNic) else None
             player = GuestReplay(device, made, recording.version, network)
             result = player.run()
             player.close()
@@ -86,10 +93,10 @@ def test_damaged_recordings_are_played_or_refused(seed: int, side: str) -> None:
 
 
 @SLOW
-@given(st.integers(0, (1 << 32) - 1))
-def test_damaged_recordings_of_networks_are_played_or_refused(seed: int) -> None:
+@given(st.integers(0, (1 << 32) - 1), st.sampled_from(("guest", "host")))
+def test_damaged_recordings_of_networks_are_played_or_refused(seed: int, side: str) -> None:
     found = [one for one in events(NETWORK) if not isinstance(one, BusMessage) or one.name != "GPADL_BODY"]
-    play(damaged(found, random.Random(seed), 400), "guest")
+    play(damaged(found, random.Random(seed), 400), side)
 
 
 @SLOW
@@ -101,6 +108,81 @@ def test_a_sound_host_and_a_damaged_guest(seed: int) -> None:
         player = GuestReplay(device, host_of(Recording(recorded).device(None), Result()))
         player.run()
         player.close()
+
+
+@SLOW
+@given(st.integers(0, (1 << 32) - 1))
+def test_a_damaged_host_of_a_network_and_a_sound_guest(seed: int) -> None:
+    """The recorded guest goes on as it was recorded, and gets what was made of its host."""
+    recorded, result = events(NETWORK), Result()
+    with contextlib.suppress(RingminusError):
+        choose = random.Random(seed)
+        host = Recording(damaged(recorded, choose, len(recorded))).device(None)
+        device = Recording(recorded).device(None)
+        nic = host_of(host, result)
+        assert isinstance(nic, SyntheticNic)
+        player = GuestReplay(device, nic, network=NetworkPlay(device, nic))
+        player.run()
+        player.close()
+
+
+_frame_bytes = st.one_of(
+    st.binary(max_size=100),
+    st.builds(
+        lambda data, at, value: data[:at] + bytes((value,)) + data[at + 1 :],
+        st.sampled_from([one.data for one in events(NETWORK) if isinstance(one, NetworkFrame)]),
+        st.integers(0, 90),
+        st.integers(0, 255),
+    ),
+)
+
+
+@SLOW
+@given(st.lists(st.tuples(_frame_bytes, _frame_bytes, _frame_bytes), max_size=12), st.lists(_frame_bytes))
+def test_frames_of_any_bytes(recorded: list[tuple[bytes, bytes, bytes]], live: list[bytes]) -> None:
+    """Recorded and live ones; the host's keep their size, and are sent once for each that was said."""
+    frames: list[NetworkFrame] = []
+    for said, *answers in recorded:
+        frames.append(NetworkFrame(0, 0, "NIC", False, said, None, "VALID", 0, sequence=len(frames) + 1))
+        for data in answers:
+            frames.append(NetworkFrame(0, 0, "NIC", True, data, None, "MISSING", 0, sequence=len(frames) + 1))
+    device = RecordedDevice("NIC", SyntheticNic.interface, UUID(int=2), 1, list(frames))
+    result = Result()
+    nic = build_adapter(device, result)
+    heard: list[bytes] = []
+    nic.deliver = lambda frame: heard.append(frame.data)  # type: ignore[method-assign]
+    nic.control.packet_filter = 0x20
+    for data in (*live, *(one.data for one in frames if not one.to_guest)):
+        assert nic.traffic.send(Frame(data))
+    assert {len(one) for one in heard} <= {len(one.data) for one in frames if one.to_guest}
+    assert result.compared == len(live) + len(recorded)
+    nic.close()
+
+
+_numbers_of_tcp = st.integers(0, 7).map(lambda number: (number * 3 + 0xFFFFFFF8) & 0xFFFFFFFF)
+_segments = st.builds(
+    Segment,
+    _numbers_of_tcp,
+    _numbers_of_tcp,
+    st.sampled_from((0, 2, 16, 18, 17, 4, 20)),
+    st.binary(max_size=9),
+)
+
+
+@SLOW
+@given(st.lists(_segments, min_size=1), st.lists(_segments, min_size=1))
+def test_connections_of_any_segments(recorded: list[Segment], live: list[Segment]) -> None:
+    """Each recorded segment passes at most once, in order."""
+    connection = Connection(recorded[0].sequence)
+    for segment in recorded:
+        connection.add(segment)
+    connection.begin(live[0])
+    passed: list[int] = []
+    for segment in live:
+        verdict = connection.hear(segment)
+        assert 0 <= verdict.place <= len(recorded)
+        passed += connection.passed()
+    assert passed == list(range(len(passed)))
 
 
 _names = st.sampled_from(("", "SCSI", "OFFER_CHANNEL", "OPEN_CHANNEL", "INITIATE_CONTACT"))

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from ringminus.devices.network import wire
 from ringminus.devices.network.buffers import SECTION_SIZE, ReceiveBuffer, SendBuffer
-from ringminus.devices.network.control import RndisControl
+from ringminus.devices.network.control import LARGEST_MESSAGE, RndisControl
 from ringminus.devices.network.handshake import BufferOwner, Handshake, Reply, State
 from ringminus.devices.network.nic import SyntheticNic
 from ringminus.devices.network.rndis_wire import HEADER_SIZE
@@ -112,7 +112,7 @@ class RecordedHandshake(Handshake):
             given = wire.SendReceiveBuffer.unpack(asked)
             section = wire.ReceiveBufferSection.unpack(done.sections)
             size, current = section.sub_alloc_size, self.receive_buffer
-            if size < self.largest_frame + LEAST_ROOM:
+            if size < max(self.largest_frame + LEAST_ROOM, LARGEST_MESSAGE):
                 return  # no frame would fit: the guest may believe it, we do not
             if current is None or current.piece_size != size:
                 made = ReceiveBuffer(
