@@ -233,6 +233,9 @@ class Worker:
                 self._serve_network(ANSWER_MS if not 0 < remaining < ANSWER_MS * 1_000_000 else 0)
                 if self._vp.has_interrupt():
                     break
+            if self._bus.holding:
+                self._bus.nothing_came()
+                continue
             self._alarm.set(remaining)
             await self._awake.wait()
         how, self._vp.idle = "guest idle" if self._vp.idle else "hlt", False

@@ -343,9 +343,15 @@ class VmBus:
         return self.control.tl_connect_result(action.endpoint, action.service, CONNECTION_REFUSED)
 
     def guest_left(self, halted: bool) -> None:
-        """The guest is not running any more; interrupts that were held back go out."""
+        """The guest is not running any more; interrupts that were held back go out, but for those that may
+        wait for what comes while it idles (`halted`)."""
         for channel in tuple(self.holding):
             channel.guest_left(halted)
+
+    def nothing_came(self) -> None:
+        """The guest idles, and nothing has come soon: all that was held back goes out."""
+        for channel in tuple(self.holding):
+            channel.nothing_came()
 
     # ------------------------------------------------------------ state
 

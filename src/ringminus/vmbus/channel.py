@@ -20,7 +20,7 @@ from ringminus.memory import GuestMemory
 from ringminus.tap import Tap
 from ringminus.vmbus.device import Device, Packet
 from ringminus.vmbus.gpa import GpaRange
-from ringminus.vmbus.moderation import Moderation
+from ringminus.vmbus.moderation import Moderation, Patience
 from ringminus.vmbus.observed import Done, Observed, Waiting
 from ringminus.vmbus.ring import IncomingRing, OutgoingRing, RingEmpty, RingFull, packet_size
 from ringminus.vmbus.ring_wire import RANGE_HEADER, TRANSFER_HEADER, page_numbers
@@ -93,7 +93,7 @@ class OpenChannel:
         self._inside = False
         self._ringing = False
         self._untold = False
-        self._moderation = Moderation() if device.moderated else None
+        self._moderation = (Moderation() if device.awaited else Patience()) if device.moderated else None
         self._holding = holding
         self._alive = True
         # give room back to the guest within a long batch, too
@@ -308,8 +308,10 @@ class OpenChannel:
     def _signal(self) -> None:
         if self._ringing:
             self._untold = True  # until the doorbell has been answered
-        else:
-            self._interrupt_guest()
+            return
+        if self._untold and self._moderation is not None:
+            self._moderation.came()
+        self._interrupt_guest()
 
     def _tell_or_hold(self) -> None:
         moderation = self._moderation
@@ -335,9 +337,16 @@ class OpenChannel:
         self._tap.leave(scope)
 
     def guest_left(self, halted: bool) -> None:
-        """The guest is not running any more: what was held back goes out."""
+        """The guest is not running any more: what was held back goes out, if it does not wait for more."""
+        moderation = self._moderation
+        tell = moderation is None or moderation.guest_left(self._now(), halted)
+        if tell and self._untold and self._alive:
+            self._interrupt_guest()
+
+    def nothing_came(self) -> None:
+        """The guest idles, and no more comes: what is held back goes out."""
         if self._moderation is not None:
-            self._moderation.guest_left(self._now(), halted)
+            self._moderation.nothing_came()
         if self._untold and self._alive:
             self._interrupt_guest()
 

@@ -139,6 +139,8 @@ class Device:
 
     moderated: ClassVar[bool] = False
     """Let several answers share an interrupt while the guest keeps asking (see `moderation`)."""
+    awaited: ClassVar[bool] = True
+    """Whether the guest waits for these answers, or only for what comes after them."""
 
     instance: UUID
     services: Services

@@ -5,6 +5,9 @@ one request at a time wants just that. A guest that has many to give would be in
 is can only be learnt by trying: from time to time an interrupt is held back until the next doorbell. If that
 comes soon, more are held back the next time. If the guest halts instead it has no more to give, and if it is
 busy with other things it would wait in vain: it is told then, and holding back stops for a while.
+
+Nobody waits for a network adapter's answers to what it was given to send, but for what comes from the network
+then. So they are held back until that comes, if it comes soon (`Patience`).
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ MOST = 16  # doorbells that share an interrupt
 PATIENCE = 3000  # how late the next doorbell may come (100 ns)
 # interrupts until the next attempt: after one that went well, and after many that did not
 SOON, SELDOM = 64, 4096
+OLD = 10_000  # how long answers may be held back that nobody waits for (100 ns)
 
 
 class Moderation:
@@ -50,13 +54,20 @@ class Moderation:
         self._pause = SOON
         return True
 
-    def guest_left(self, now: int, halted: bool) -> None:
-        """The guest runs no more, and is told now of what is held."""
+    def guest_left(self, now: int, halted: bool) -> bool:
+        """The guest runs no more: whether it is told now of what is held."""
         if self._is_late(now):
             self._lower(self.goal // 2)
         elif halted:
             # so many it gave before it waited for the answers
             self._lower(self.held if self.held > 1 else self.goal // 2)
+        return True
+
+    def nothing_came(self) -> None:
+        """The guest halted, and what could have been told together with what is held did not come."""
+
+    def came(self) -> None:
+        """It came."""
 
     def told(self) -> None:
         """The guest has been interrupted."""
@@ -70,3 +81,42 @@ class Moderation:
         if self.goal == 1:
             self._until_attempt = self._pause
             self._pause = min(2 * self._pause, SELDOM)
+
+
+class Patience(Moderation):
+    """Of a channel whose answers nobody waits for. While that goes well they are held until something else is
+    sent; after a time in which nothing came it is as with others for a while."""
+
+    __slots__ = ("_impatient", "_next")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._impatient = self._next = SOON  # the first messages are not of that kind
+
+    @property
+    def needs_time(self) -> bool:
+        return not self._impatient or super().needs_time
+
+    def tell_now(self, now: int) -> bool:
+        if self._impatient:
+            self._impatient -= 1
+            return super().tell_now(now)
+        if not self.held:
+            self._since = now
+        self.held += 1
+        return self.held >= MOST
+
+    def guest_left(self, now: int, halted: bool) -> bool:
+        if self._impatient:
+            return super().guest_left(now, halted)
+        return not halted or now - self._since > OLD
+
+    def nothing_came(self) -> None:
+        if not self._impatient:
+            self._impatient = self._next
+            self._next = min(2 * self._next, SELDOM)
+            self.goal = 1
+
+    def came(self) -> None:
+        if not self._impatient:
+            self._next = SOON

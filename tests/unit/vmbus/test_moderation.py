@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from ringminus.vmbus.moderation import MOST, PATIENCE, SELDOM, SOON, Moderation
+from ringminus.vmbus.moderation import MOST, OLD, PATIENCE, SELDOM, SOON, Moderation, Patience
 
 PROMPT, LATE = 100, PATIENCE + 1
 
@@ -123,3 +123,102 @@ def test_the_time_is_asked_only_when_it_matters() -> None:
     for _ in range(SOON - 1):
         guest.ring()
     assert guest.moderation.needs_time
+
+
+class Sender:
+    """Rings a channel whose answers nobody waits for; `told` are the numbers of doorbells by interrupt."""
+
+    def __init__(self) -> None:
+        self.moderation = Patience()
+        self.now = 0
+        self.waiting = 0
+        self.told: list[int] = []
+
+    def ring(self, after: int = PROMPT) -> None:
+        self.now += after
+        self.waiting += 1
+        if self.moderation.tell_now(self.now):
+            self.interrupted()
+
+    def leave(self, *, halted: bool, after: int = PROMPT) -> None:
+        self.now += after
+        if self.waiting and self.moderation.guest_left(self.now, halted):
+            self.interrupted()
+
+    def comes(self) -> None:
+        """A frame for the guest, of which it is told at once."""
+        if self.waiting:
+            self.moderation.came()
+        self.interrupted()
+
+    def idles(self) -> None:
+        """Nothing comes."""
+        if self.waiting:
+            self.moderation.nothing_came()
+            self.interrupted()
+
+    def interrupted(self) -> None:
+        self.moderation.told()
+        self.told.append(self.waiting)
+        self.waiting = 0
+
+
+def patient() -> Sender:
+    """After the first messages."""
+    sender = Sender()
+    while sender.moderation.tell_now(0):
+        sender.moderation.told()
+    sender.moderation.told()
+    return sender
+
+
+def test_a_sender_is_told_with_what_comes_back() -> None:
+    sender = patient()
+    for _ in range(1000):
+        sender.ring()
+        sender.leave(halted=True)
+        sender.comes()
+    assert sender.told == [1] * 1000
+
+
+def test_a_sender_to_whom_nothing_comes_is_told_at_once_for_a_while() -> None:
+    sender = patient()
+    held = []
+    for number in range(4 * SELDOM):
+        sender.ring()
+        if sender.waiting:
+            sender.leave(halted=True)
+        if sender.waiting:
+            held.append(number)
+        sender.idles()
+    assert sum(sender.told) == 4 * SELDOM
+    gaps = [second - first for first, second in pairwise(held)]
+    assert gaps == sorted(gaps) and gaps[0] >= SOON and gaps[-1] >= SELDOM
+
+
+def test_a_sender_of_much_is_told_sometimes() -> None:
+    sender = patient()
+    for _ in range(10 * MOST):
+        sender.ring()
+    assert sender.told == [MOST] * 10
+
+
+def test_a_sender_that_has_other_work_is_told_when_it_leaves() -> None:
+    sender = patient()
+    sender.ring()
+    sender.leave(halted=False)
+    assert sender.told == [1]
+
+
+def test_answers_do_not_become_old() -> None:
+    sender = patient()
+    sender.ring()
+    sender.leave(halted=True, after=OLD + 1)
+    assert sender.told == [1]
+
+
+def test_the_first_messages_are_awaited() -> None:
+    sender = Sender()
+    for _ in range(SOON - 1):
+        sender.ring()
+    assert sender.told == [1] * (SOON - 1)

@@ -43,6 +43,7 @@ class SyntheticNic(Device):
 
     interface: ClassVar[UUID] = UUID("f8615163-df3e-46c5-913f-f2d2f965ed0e")
     moderated = True
+    awaited = False
     handshake_class: ClassVar[type[Handshake]] = Handshake
     control_class: ClassVar[type[RndisControl]] = RndisControl
 
