@@ -37,19 +37,25 @@ class TscClock(ReferenceClock):
         super().__init__(tsc_hz)
         self._read_tsc = read_tsc
         self._held: int | None = None
+        self._holds = 0
 
     def tsc(self) -> int:
         return self._read_tsc() if self._held is None else self._held
 
     def hold(self) -> None:
-        """Stand still until `release`."""
-        if self._held is None:
+        """Stand still until there was a `release` for each `hold`: a debugger and a person may both hold it."""
+        if not self._holds:
             self._held = self._read_tsc()
+        self._holds += 1
 
     def release(self) -> int:
-        """Go on; gives by how many ticks the counter has to be set back for that."""
+        """Go on, unless another holds it still; gives by how many ticks the counter has to be set back for
+        that."""
+        self._holds = max(self._holds - 1, 0)
+        if self._holds or self._held is None:
+            return 0
         held, self._held = self._held, None
-        return 0 if held is None else self._read_tsc() - held
+        return self._read_tsc() - held
 
 
 class MockClock(ReferenceClock):

@@ -107,6 +107,22 @@ def test_the_guest_goes_on_when_there_are_no_more_commands(talking: Path) -> Non
     assert run.output.replace("\r", "").endswith("ello") or "hello" in run.output
 
 
+def test_an_addon_that_asks_for_the_prompt_without_a_terminal_is_told_what_to_do(
+    talking: Path, tmp_path: Path
+) -> None:
+    """Standard input is the guest's there: the prompt would take what was meant for the guest."""
+    addon = tmp_path / "stops.py"
+    addon.write_text("def port_write(event, ctx):\n    ctx.break_here()\n")
+    run = run_command("run", "-k", talking, "--addon", addon, "--console", "stdio", commands="show\n")
+    assert (run.status, run.output.strip()) == (0, "hello")
+    assert run.errors.count("(ctx.break_here)") == 1 and "say --break too" in run.errors
+    run = run_command(
+        *("run", "-k", talking, "--addon", addon, "--break", "violation", "--console", "stdio"),
+        commands="show\n",
+    )
+    assert run.status == 0 and "(break) show" in run.output and not run.errors
+
+
 def test_an_edit_reaches_the_device(talking: Path) -> None:
     run = run_command(
         *("run", "-k", talking, "--break", "port.port == 0x3f8 and port.value == 'l'", "--console", "stdio"),

@@ -78,8 +78,22 @@ def test_a_held_clock_tells_by_how_much_the_counter_is_to_be_set_back() -> None:
     clock = TscClock(lambda: counter[0], 1_000_000_000)
     clock.hold()
     counter[0] = 150
-    clock.hold()
     assert clock.tsc() == 100
     counter[0] = 170
     assert clock.release() == 70
     assert (clock.tsc(), clock.release()) == (170, 0)
+
+
+def test_a_clock_that_two_hold_goes_on_when_both_have_let_it_go() -> None:
+    """A debugger holds the guest, and a breakpoint's prompt comes and goes."""
+    counter = [1000]
+    clock = TscClock(lambda: counter[0], 10_000_000)
+    clock.hold()
+    counter[0] += 50
+    clock.hold()
+    counter[0] += 50
+    assert (clock.release(), clock.tsc()) == (0, 1000)
+    counter[0] += 50
+    assert clock.release() == 150
+    assert clock.release() == 0
+    assert clock.tsc() == counter[0]

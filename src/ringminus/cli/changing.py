@@ -20,6 +20,11 @@ from ringminus.machine.reach import MachineReach
 from ringminus.machine.worker import Worker
 from ringminus.tap import Tap
 
+NO_PROMPT = (
+    "an addon asks for the prompt (ctx.break_here), and standard input is the guest's: the guest goes on; "
+    "run it in a terminal, or say --break too, such as --break violation, and the prompt has standard input"
+)
+
 
 class Changing:
     """Addons and breakpoints over the restarts of a guest. Raises `ConfigError` and `HostError`."""
@@ -29,6 +34,7 @@ class Changing:
         """The guest's, while it has one."""
         self.has_prompt = bool(breaks)
         """Whether a person or a pipe waits for the prompt."""
+        self._refused = False
         decoder = Decoder()
         terminal = PromptTerminal(lambda: self.terminal)
         names = load_symbols(symbols) if symbols is not None else Symbols()
@@ -60,6 +66,12 @@ class Changing:
         return self._prompt.stop()
 
     def _break_here(self) -> None:
+        """An addon wants the prompt."""
+        if not self.has_prompt and not os.isatty(STDIN):
+            if not self._refused:
+                self._refused = True
+                self._say(NO_PROMPT)
+            return
         event = self._host.current
         self._prompt.stop(event if event is not None and event.verdict is not None else None)
 

@@ -327,7 +327,8 @@ class Engine(ABC):
 
     @abstractmethod
     def pause_clock(self) -> None:
-        """Stop the guest's TSC and reference time, until `resume_clock`. No processor runs meanwhile."""
+        """Stop the guest's TSC and reference time, until `resume_clock` was called as often. No processor runs
+        meanwhile."""
 
     @abstractmethod
     def resume_clock(self) -> None:

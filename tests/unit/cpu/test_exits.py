@@ -9,8 +9,9 @@ import pytest
 
 from ringminus.cpu.engine import GuestException, Halted, TripleFault, general_protection, invalid_opcode
 from ringminus.memory import LOW_RAM_END
-from support.bare_metal import CODE, TSS, USER_CODE, USER_DATA, BareGuest, Recorder
+from support.bare_metal import CODE, TSS, USER_CODE, USER_DATA, BareGuest, Recorder, assemble
 
+ZERO = 1 << 6
 LEAVE = "mov r12, [rsp]; hlt"  # a fault handler that shows its error code, or RIP where there is none
 
 
@@ -156,3 +157,30 @@ def test_the_bitmap_of_the_task_state_may_allow_a_port() -> None:
         bare.memory.write(TSS + 0x68 + 0x80 // 8, b"\xfe")
         bare.processor.run()
         assert bare.recorder.asked == [("out", 0x80, 1, bare.register("rax") & 0xFF)]
+
+
+def test_who_answers_a_port_access_sees_its_own_instruction_and_flags() -> None:
+    """Translated code does not say where it is before a port access: RIP was that of the block's start."""
+
+    class Looks(Recorder):
+        seen: list[tuple[int, int]]
+
+        def port_in(self, port: int, size: int) -> int:
+            registers = bare.processor.registers()
+            self.seen.append((registers.rip - CODE, registers.rflags & ZERO))
+            return 3
+
+        def port_out(self, port: int, size: int, value: int) -> None:
+            self.port_in(port, size)
+
+    before = "mov dx, 0x80; mov eax, 7; cmp al, 7"
+    handler = Looks()
+    handler.seen = []
+    with guest(f"{before}; in al, dx; sete cl; cmp al, 4; out dx, al; sete ch; hlt", handler) as bare:
+        bare.processor.run()
+        first = len(assemble(before))
+        assert handler.seen == [
+            (first, ZERO),
+            (first + len(assemble("in al, dx; sete cl; cmp al, 4")), 0),
+        ]
+        assert bare.register("rcx") & 0xFFFF == 1

@@ -163,12 +163,12 @@ void helper_write_crN_x86_64(Env *env, int number, uint64_t value) {
         refuse(env, &answer, RETURN_ADDRESS);
 }
 
-/* Ports: QEMU's check of IOPL and of the TSS's bitmap is left out of Unicorn's translation, so it is here. */
+/* Ports: QEMU's check of IOPL and of the TSS's bitmap is left out of Unicorn's translation, so it is here.
+ * Translated code does not say where it is, as it does before the other exits; whoever is asked wants to know. */
 static inline void check_port(Env *env, uint32_t port, int log_size, uintptr_t return_address) {
-    if ((env->hflags & HF_CPL) > (env->eflags >> EFLAGS_IOPL_SHIFT & 3)) {
-        lib.restore_state(running->cpu, return_address, true);
+    lib.restore_state(running->cpu, return_address, true);
+    if ((env->hflags & HF_CPL) > (env->eflags >> EFLAGS_IOPL_SHIFT & 3))
         lib.check_io[log_size](env, port);
-    }
 }
 
 #define DEFINE_PORT(suffix, log_size)                                                          \
