@@ -18,7 +18,7 @@ from ringminus.machine.config import MachineConfig
 from ringminus.machine.machine import Machine
 from ringminus.machine.outcome import End, Outcome
 from ringminus.tap import ChannelState, Tap
-from ringminus.vmbus.bus import Slot
+from ringminus.vmbus.slot import Slot
 
 WORDS = {
     End.POWER_OFF: "the guest powered off",

@@ -10,6 +10,7 @@ from typing import Any
 
 from ringminus.clock import ReferenceClock, TimerQueue
 from ringminus.cpu.engine import general_protection
+from ringminus.hypervisor.apic_destination import matches_x2apic, matches_xapic, x2apic_ldr
 from ringminus.hypervisor.apic_queue import InterruptQueue, InterruptTarget
 from ringminus.hypervisor.apic_registers import (
     APIC_DEFAULT_BASE,
@@ -130,24 +131,9 @@ class LocalApic(InterruptQueue):
 
     def matches(self, destination: int, logical: bool) -> bool:
         """Whether an interrupt message for `destination` (32 bits) is for this APIC too."""
-        if destination == DESTINATION_ALL:
-            return True
         if self.x2apic:
-            if not logical:
-                return destination == self.apic_id
-            ldr = self._x2apic_ldr()
-            return destination >> 16 == ldr >> 16 and bool(destination & ldr & 0xFFFF)
-        if destination == XAPIC_DESTINATION_ALL:
-            return True
-        if not logical:
-            return destination == self.apic_id & 0xFF
-        own = self.ldr >> 24
-        if self.dfr == DFR_FLAT:
-            return bool(destination & own)
-        return destination >> 4 == own >> 4 and bool(destination & own & 0xF)
-
-    def _x2apic_ldr(self) -> int:
-        return self.apic_id >> 4 << 16 | 1 << (self.apic_id & 15)
+            return matches_x2apic(destination, logical, self.apic_id)
+        return matches_xapic(destination, logical, self.apic_id, self.ldr, self.dfr)
 
     # IA32_APIC_BASE.
 
@@ -275,7 +261,7 @@ class LocalApic(InterruptQueue):
             Register.VERSION: lambda: VERSION,
             Register.TPR: lambda: self.tpr,
             Register.PPR: lambda: self.ppr,
-            Register.LDR: lambda: self._x2apic_ldr() if self.x2apic else self.ldr,
+            Register.LDR: lambda: x2apic_ldr(self.apic_id) if self.x2apic else self.ldr,
             Register.SVR: lambda: self.svr,
             Register.ESR: lambda: self._esr,
             Register.ICR: lambda: self._icr & _U32,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,10 +20,9 @@ from ringminus.hypervisor.ports import EventPort, MessagePort
 from ringminus.hypervisor.status import HvStatus
 from ringminus.memory import PAGE_SIZE
 from ringminus.tap import BusMessage, ChannelState
-from ringminus.vmbus.channel import Counters, OpenChannel
+from ringminus.vmbus.channel import OpenChannel
 from ringminus.vmbus.control import actions
 from ringminus.vmbus.control.actions import Action, OpenRequest
-from ringminus.vmbus.control.offers import Offer
 from ringminus.vmbus.control.plane import ControlPlane
 from ringminus.vmbus.control.refusals import Refusal, VmBusError
 from ringminus.vmbus.device import Device, Services
@@ -31,6 +30,7 @@ from ringminus.vmbus.gpa import GpaRange
 from ringminus.vmbus.monitor import MONITORS, Monitor, Watch
 from ringminus.vmbus.outbox import Outbox
 from ringminus.vmbus.ring import IncomingRing, OutgoingRing
+from ringminus.vmbus.slot import Slot, offer_of
 from ringminus.vmbus.told import Loan, Told
 from ringminus.vmbus.wire import (
     MESSAGE_CONNECTION_ID,
@@ -40,28 +40,6 @@ from ringminus.vmbus.wire import (
 
 log = logging.getLogger(__name__)
 CONNECTION_REFUSED = 0xC0000236  # STATUS_CONNECTION_REFUSED
-
-
-@dataclass(slots=True)
-class Slot:
-    """An offer and what stands behind it; `index` is 0 for a device's primary channel."""
-
-    device: Device
-    index: int
-    monitor_id: int | None = None
-    relid: int = 0
-    channel: OpenChannel | None = None
-    request: OpenRequest | None = None
-    opened: int = 0
-    failed: int = 0
-    past: Counters = field(default_factory=Counters)
-
-    def counters(self) -> Counters:
-        """What passed on all of its openings."""
-        total = replace(self.past)
-        if self.channel is not None:
-            total.add(self.channel.counters)
-        return total
 
 
 class VmBus:
@@ -111,7 +89,7 @@ class VmBus:
         """Offer a device to the guest, now or when it connects."""
         device.attach(services, self)
         monitor_id = self._monitor_for(device)
-        key, made = self.control.offer(_offer(device, monitor_id))
+        key, made = self.control.offer(offer_of(device, monitor_id))
         self._slots[key] = Slot(device, 0, monitor_id)
         self._act(made)
 
@@ -411,19 +389,6 @@ class VmBus:
             self._drop(slot)
         for device in self.devices():
             device.close()
-
-
-def _offer(device: Device, monitor_id: int | None) -> Offer:
-    return Offer(
-        interface=device.interface,
-        instance=device.instance,
-        flags=device.flags,
-        pipe_mode=device.pipe_mode,
-        user_defined=device.user_defined(),
-        mmio_megabytes=device.mmio_megabytes,
-        subchannel_index=0,
-        monitor_id=monitor_id,
-    )
 
 
 def _nothing() -> None:
