@@ -108,13 +108,21 @@ def complete_either(context: click.Context, parameter: click.Parameter, typed: s
 
 def complete_filter(context: click.Context, _parameter: click.Parameter, typed: str) -> list[CompletionItem]:
     """What can follow in a filter: names of fields, and of their values."""
+    before = context.params.get("words") or ()
+    whole = " ".join([*before, typed])
+    return _completions(whole, len(whole) - len(typed))
+
+
+def complete_filter_word(_context: object, _parameter: object, typed: str) -> list[CompletionItem]:
+    """The same for a filter that is one word, as an option's value is."""
+    return _completions(typed, 0)
+
+
+def _completions(filter_text: str, skipped: int) -> list[CompletionItem]:
     import ringminus.cli.protocols  # noqa: F401
     from ringminus.lens.complete import complete
 
-    before = context.params.get("words") or ()
-    whole = " ".join([*before, typed])
-    skipped = len(whole) - len(typed)
-    found = complete(whole)[:MOST_COMPLETIONS]
+    found = complete(filter_text)[:MOST_COMPLETIONS]
     return [CompletionItem(one.text[skipped:], help=one.help) for one in found]
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 from click.shell_completion import CompletionItem
 
+from ringminus.cli.lens_source import complete_filter_word
 from ringminus.cli.terminal import is_terminal, terminal_size
 from ringminus.errors import ConfigError
 from ringminus.machine.config import MachineConfig, parse_disk, parse_memory
@@ -187,6 +188,7 @@ def _devices(texts: tuple[str, ...]) -> tuple[Callable[[], Device], ...]:
     "breaks",
     multiple=True,
     metavar="FILTER",
+    shell_complete=complete_filter_word,
     help="Stop the guest at such events, and open a prompt; so do Ctrl-C, and Ctrl-] on a terminal. Where "
     "standard input is no terminal, it is for the prompt.",
 )

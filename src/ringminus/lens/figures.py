@@ -103,6 +103,7 @@ class Figures(Counts):
         elif event.time < self.last - REFERENCE_HZ:  # it was restarted
             self.span += self.last - self.first
             self.first = self.last = event.time
+        self.first = min(self.first, event.time)  # an exit passes after what it caused, and began before that
         self.last = max(self.last, event.time)
         count = self.counters.get(type(event))
         if count is not None:

@@ -22,6 +22,7 @@ def as_prometheus(figures: Figures, guest: str) -> str:
     made.add("exits_total", "counter", "VM exits.", [({"reason": r}, n) for r, (n, _) in exits])
     spent = [({"reason": r}, ns / 1e9) for r, (_, ns) in exits]
     made.add("exit_seconds_total", "counter", "Time that answering exits took on the host.", spent)
+    _hot_spots(made, figures)
     calls = [({"name": name}, n) for name, n in sorted(figures.hypercalls.items())]
     made.add("hypercalls_total", "counter", "Hypercalls.", calls)
     failed = [({"name": name, "status": s}, n) for (name, s), n in sorted(figures.failed_calls.items())]
@@ -34,11 +35,34 @@ def as_prometheus(figures: Figures, guest: str) -> str:
     made.add("msr_accesses_total", "counter", "Intercepted accesses to MSRs.", msrs)
     interrupts = [({"vector": f"{v:#x}", "source": s}, n) for (v, s), n in sorted(figures.interrupts.items())]
     made.add("interrupts_total", "counter", "Interrupts that were requested.", interrupts)
+    timers = [({"name": name}, n) for name, n in sorted(figures.timers.items())]
+    made.add("timers_total", "counter", "Timers that fired.", timers)
     _channels(made, figures)
     _requests(made, figures)
+    _frames(made, figures)
     violations = [({"device": device}, n) for device, n in sorted(figures.violations.items())]
     made.add("violations_total", "counter", "Times that the guest broke a protocol.", violations)
     return made.text
+
+
+def _hot_spots(made: _Text, figures: Figures) -> None:
+    """As many as in the table: a guest may have any number, and each would be a series."""
+    spots = [({"rip": f"{rip:#x}", "reason": reason}, n, ns) for rip, reason, n, ns in figures.hot_spots()]
+    about = "of the instructions that exits took most time of."
+    made.add("hot_spot_exits_total", "counter", f"VM exits {about}", [(one, n) for one, n, _ in spots])
+    times = [(one, ns / 1e9) for one, _, ns in spots]
+    made.add("hot_spot_seconds_total", "counter", f"Time that answering took {about}", times)
+
+
+def _frames(made: _Text, figures: Figures) -> None:
+    adapters = sorted(figures.frames.items())
+    for name, about, first in (("frames", "Ethernet frames.", 0), ("frame_bytes", "Bytes of frames.", 1)):
+        samples = [
+            ({"adapter": adapter, "direction": side}, counts[first + place])
+            for adapter, counts in adapters
+            for place, side in ((0, "from_guest"), (2, "to_guest"))
+        ]
+        made.add(f"{name}_total", "counter", about, samples)
 
 
 def _channels(made: _Text, figures: Figures) -> None:

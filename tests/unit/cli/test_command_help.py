@@ -65,6 +65,10 @@ def test_completion() -> None:
     assert complete("run", "--mem") == ["plain,--memory"]
     assert complete("run", "--console", "st") == ["plain,stdio"]
     assert complete("run", "--log", "exits,hy") == ["plain,exits,hypercalls"]
+    assert complete("run", "--break", "scsi.op==write_s") == [
+        "plain,scsi.op==write_same_10",
+        "plain,scsi.op==write_same_16",
+    ]
     assert [line.partition(",")[0] for line in complete("run", "--kernel", "vm")] == ["file"]
 
 

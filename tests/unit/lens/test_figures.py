@@ -117,6 +117,14 @@ def many() -> Figures:
     return figures
 
 
+def test_the_time_begins_with_what_began_first() -> None:
+    """An exit passes after what it caused, and began before that."""
+    figures = counted(
+        packet(1010, 2, to_guest=False), VmExit(1000, 0, "cpuid", 0x10, 0, 9), packet(2000, 3, to_guest=False)
+    )
+    assert figures.seconds == pytest.approx(100e-6)
+
+
 def test_figures_are_json_tables_and_prometheus_text() -> None:
     figures = many()
     found = json.loads(figures.as_json())
@@ -134,6 +142,8 @@ def test_figures_are_json_tables_and_prometheus_text() -> None:
     assert 'ringminus_exits_total{guest="box",reason="cpuid"} 1\n' in shown
     assert 'ringminus_violations_total{guest="box",device="N\\"IC\\\\"} 1\n' in shown
     assert 'ringminus_request_seconds_count{guest="box",device="NIC 0",request="type 6"} 1\n' in shown
+    assert 'ringminus_hot_spot_exits_total{guest="box",rip="0x10",reason="cpuid"} 1\n' in shown
+    assert 'ringminus_frame_bytes_total{guest="box",adapter="N\\"IC\\\\",direction="to_guest"} 100\n' in shown
 
 
 def test_prometheus_text_has_the_form_that_it_must_have() -> None:
