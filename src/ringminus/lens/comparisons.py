@@ -33,8 +33,12 @@ class Mismatch(ValueError):
 
 def near(word: str, known: list[str]) -> str:
     """A hint at names that are like this one, "" if there are none."""
-    found = difflib.get_close_matches(word.lower(), known, MOST_NEAR, 0.6)
-    return f": did you mean {' or '.join(found)}?" if found else ""
+    return did_you_mean(difflib.get_close_matches(word.lower(), known, MOST_NEAR, 0.6))
+
+
+def did_you_mean(names: list[str]) -> str:
+    """The hint, "" without any names."""
+    return f": did you mean {' or '.join(names)}?" if names else ""
 
 
 def check(kind: Kind, labels: Labels | None, unit: Unit | None, sign: str, value: Literal) -> Check:

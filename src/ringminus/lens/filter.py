@@ -21,7 +21,7 @@ from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
 from ringminus.errors import ConfigError
-from ringminus.lens.comparisons import Check, Mismatch, between, check, near
+from ringminus.lens.comparisons import MOST_NEAR, Check, Mismatch, between, check, did_you_mean, near
 from ringminus.lens.decode import Decoder
 from ringminus.lens.fields import ALL, Field, Kind, catalogue
 from ringminus.lens.literals import literal
@@ -126,6 +126,8 @@ class _Compiler:
                 return FilterError("the quotation mark is not closed", self._text, start)
         if self._text[start] == "=" and "COMPARISON" in expected:
             return FilterError("a comparison is written ==", self._text, start, length)
+        if self._text.startswith("..", start):
+            return FilterError("a range stands in braces: in {1..3}", self._text, start, 2)
         return FilterError(f"that was not expected: {_wanted(expected)}", self._text, start, length)
 
     def _error(self, problem: str, where: Node | Token) -> FilterError:
@@ -186,11 +188,7 @@ class _Compiler:
         known = catalogue()
         field = known.find(token)
         if field is None:
-            names = list(known.fields)
-            last = "." + str(token).rpartition(".")[2].lower()
-            same = [one for one in names if one.endswith(last)][:3]
-            hint = near(token, names) or (f": did you mean {' or '.join(same)}?" if same else "")
-            raise self._error(f"there is no field {token}{hint}", token)
+            raise self._error(f"there is no field {token}{_like(token, list(known.fields))}", token)
         if not field.events:
             raise self._error(f"no event can have {token}: its messages are not those of a device", token)
         return field
@@ -329,6 +327,15 @@ def _node(found: object) -> Node:
 def _token(found: object) -> Token:
     assert isinstance(found, Token)
     return found
+
+
+def _like(name: str, known: list[str]) -> str:
+    """A hint at fields that may have been meant: of the same protocol with that word in them, or with a name
+    that is written like this one, or that are called so elsewhere."""
+    protocol, _, word = name.lower().rpartition(".")
+    within = [one for one in known if one.startswith(f"{protocol}.") and word in one] if protocol else []
+    elsewhere = [one for one in known if one.endswith(f".{word}")]
+    return did_you_mean(within[:MOST_NEAR]) or near(name, known) or did_you_mean(elsewhere[:MOST_NEAR])
 
 
 def _named(events: frozenset[type[Event]]) -> str:

@@ -244,6 +244,8 @@ def test_whoever_asks_for_a_channel_is_told_of_channels() -> None:
         ("(vp == 1", "the filter ends too early: what may follow here is a closing parenthesis", " "),
         ("vp == 1)", "no parenthesis was opened for this one", ")"),
         ("vp == 1 vp == 2", "that was not expected", "vp"),
+        ("vp == 1..3", "a range stands in braces: in {1..3}", ".."),
+        ("tcp.port == 80", "did you mean tcp.source_port or tcp.destination_port", "tcp.port"),
         ("vp == $", "that was not expected: a value may follow here", "$"),
         ("exit.reason == 'cpuid", "the quotation mark is not closed", "'"),
         ("exit.reason < 3", "it is text, which has no order", "3"),
