@@ -45,6 +45,9 @@ class Connection:
         self._heard: int | None = None  # what it has acknowledged
         self._passed = 0
         self._refused: set[int] = set()
+        self._room: int | None = None  # the sequence number of the host's up to which the guest takes bytes
+        self._scale: int | None = None  # of the live guest's windows
+        self._scaled = True  # whether the host takes them as scaled
 
     def add(self, segment: Segment) -> None:
         """The next one of the recording."""
@@ -72,6 +75,7 @@ class Connection:
         end = begin + segment.size
         if segment.acknowledges and (self._heard is None or _after(segment.acknowledgment, self._heard)):
             self._heard = segment.acknowledgment
+        self._make_room(segment)
         if segment.flags & RST:
             self.over = True
             return Verdict(len(self._segments), differs=not self._resets)
@@ -80,6 +84,25 @@ class Connection:
         if end <= self._reached:
             return Verdict(self._index_at(begin), again=True)
         return self._compare(begin, end, segment)
+
+    def _make_room(self, segment: Segment) -> None:
+        if segment.flags & SYN:
+            self._scale = segment.scale
+        if segment.acknowledges:
+            scale = self._scale if self._scale is not None and self._scaled else 0
+            window = segment.window << (0 if segment.flags & SYN else scale)
+            self._room = (segment.acknowledgment + window) % SEQUENCE
+
+    def takes(self, segment: Segment) -> bool:
+        """Whether the live guest has room for a segment of the host's, which would be lost otherwise."""
+        if segment.flags & SYN:
+            self._scaled = segment.scale is not None
+        if self._room is None or not segment.payload:
+            return True
+        end = (segment.sequence + len(segment.payload)) % SEQUENCE
+        # one that is larger than the window has to come some time
+        is_next = segment.sequence == self._heard and self._room != self._heard
+        return is_next or not _after(end, self._room)
 
     def _compare(self, begin: int, end: int, segment: Segment) -> Verdict:
         new = _bytes(segment)[max(self._reached - begin, 0) :]

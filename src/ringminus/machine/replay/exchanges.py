@@ -50,9 +50,10 @@ class Heard:
 @dataclass(slots=True, eq=False)
 class Line:
     """An exchange of the recording. `connection` is there for one of TCP, `live` is what the live guest's
-    exchange is that stands for it."""
+    exchange is that stands for it. `held` is what the live guest has no room for yet."""
 
     spoken: list[Spoken] = field(default_factory=list)
+    held: deque[tuple[Heard, Spoken]] = field(default_factory=deque)
     connection: Connection | None = None
     live: Hashable = None
 

@@ -69,6 +69,8 @@ SEQUENCE = 1 << 32
 SYN, FIN, RST, ACK = (int(one) for one in (TcpFlag.SYN, TcpFlag.FIN, TcpFlag.RST, TcpFlag.ACK))
 TIMESTAMP, TIMESTAMP_SIZE = 8, 10
 """TCP's option (RFC 7323): the sender's time, and the latest of the other side."""
+WINDOW_SCALE, WINDOW_SCALE_SIZE, LARGEST_SCALE = 3, 3, 14
+"""And that by which windows are larger than said."""
 
 _CHECKSUMS = {
     IpProtocol.TCP: TcpHeader.offset_of("checksum"),
@@ -86,12 +88,15 @@ _OFFSETS = ("fragment.offset", "offset.offset")
 
 
 class Segment(NamedTuple):
-    """What TCP says in a frame; `size` is what it takes of the sequence numbers."""
+    """What TCP says in a frame; `size` is what it takes of the sequence numbers. `scale` is the shift of
+    later windows, None where it is not said."""
 
     sequence: int
     acknowledgment: int
     flags: int
     payload: bytes
+    window: int = 0xFFFF
+    scale: int | None = None
 
     @property
     def size(self) -> int:
@@ -227,7 +232,10 @@ def stream_of(data: bytes) -> tuple[Hashable, Hashable, Segment] | None:
     ends = frozenset(((data[begin:half], ports[0]), (data[half:end], ports[1])))
     payload = data[headers.payload : headers.end]
     flags = header.offset_and_flags & 0xFF
-    segment = Segment(header.sequence, header.acknowledgment, flags, payload)
+    options = data[headers.transport + TcpHeader.SIZE : headers.payload]
+    at = _option(options, WINDOW_SCALE, WINDOW_SCALE_SIZE) if flags & SYN else None
+    scale = None if at is None else min(options[at + 2], LARGEST_SCALE)
+    segment = Segment(header.sequence, header.acknowledgment, flags, payload, header.window, scale)
     return ("tcp", ends), ("tcp", ports[1]), segment
 
 
@@ -340,15 +348,19 @@ def _time(frame: Told, at: int) -> int:
 def _time_at(frame: Told) -> int | None:
     """Where the option is among the others."""
     options = frame.by["tcp"].get("options") if "tcp" in frame.by else None
-    data = options if isinstance(options, bytes) else b""
+    return _option(options, TIMESTAMP, TIMESTAMP_SIZE) if isinstance(options, bytes) else None
+
+
+def _option(options: bytes, kind: int, size: int) -> int | None:
+    """Where an option of TCP's is, if it is there whole."""
     position = 0
-    while position + 1 < len(data) and data[position]:
-        if data[position] == 1:
+    while position + 1 < len(options) and options[position]:
+        if options[position] == 1:
             position += 1
-        elif data[position] == TIMESTAMP:
-            return position if position + TIMESTAMP_SIZE <= len(data) else None
+        elif options[position] == kind:
+            return position if position + size <= len(options) else None
         else:
-            position += max(data[position + 1], 2)
+            position += max(options[position + 1], 2)
     return None
 
 

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 from ringminus.clock import ReferenceClock, Timer, TimerQueue
 from ringminus.machine.replay.compare import Change, Difference
 from ringminus.machine.replay.exchanges import Exchanges, Heard, Line, Spoken
-from ringminus.machine.replay.frames import Segment, Told, carried, told
+from ringminus.machine.replay.frames import Segment, Told, carried, stream_of, told
 from ringminus.machine.replay.network import frame_of
 from ringminus.machine.replay.recording import RecordedDevice
 from ringminus.machine.replay.result import Result
 from ringminus.machine.replay.script import AHEAD
 from ringminus.switch.frame import Frame
 from ringminus.switch.port import ADDRESS_SIZE
-from ringminus.tap import DeviceMessage
+from ringminus.tap import DeviceMessage, NetworkFrame
 
 if TYPE_CHECKING:
     from ringminus.machine.replay.adapter import AdapterReplay
@@ -164,6 +164,7 @@ class Traffic:
             self._differ(what, live, about, about.told.differs(live) if about is not None else ())
         for index in line.connection.passed():
             self._come(line.spoken[index], live)
+        self._send_held(line)
 
     def _begin(self, line: Line | None, live: Told, segment: Segment) -> Line | None:
         """The recorded connection that a live one stands for from now on."""
@@ -177,6 +178,7 @@ class Traffic:
         if line is None or line.connection is None:
             return None
         self._counts["again"] += line.live is not None
+        line.held.clear()
         self._live.pop(line.live, None)
         self._live[live.line], line.live = line, live.line
         line.connection.begin(segment)
@@ -199,7 +201,22 @@ class Traffic:
         spoken.live = live
         for heard in spoken.answers:
             asked = heard.asked or spoken
-            self._send(heard, asked, asked.live or live)
+            if asked.line.connection is None:
+                self._send(heard, asked, asked.live or live)
+            else:
+                asked.line.held.append((heard, asked))
+                self._send_held(asked.line)
+
+    def _send_held(self, line: Line) -> None:
+        """What the live guest has room for."""
+        held = line.held
+        while held and line.connection is not None:
+            heard, asked = held[0]
+            stream = stream_of(heard.event.data) if isinstance(heard.event, NetworkFrame) else None
+            if stream is not None and not line.connection.takes(stream[2]):
+                return
+            held.popleft()
+            self._send(heard, asked, self._last_of(asked))
 
     def look(self) -> None:
         """Send what nobody has asked for, if it is time."""
