@@ -4,6 +4,10 @@ IRR, ISR and TMR are integers of 256 bits. Acceptance is lazy: the most urgent v
 processor, which takes it by itself when RFLAGS.IF allows; that it did is learnt when `interrupt_requested`
 turns False, at the next call that needs to know (`sync`). Only then its bit moves from IRR to ISR, or, for
 an auto-EOI vector, just goes away.
+
+A guest with a VP assist page need not exit to end an interrupt behind which nothing waits: the page's first
+bit says so, and the guest clears it in place of its EOI (TLFS, virtual-interrupt-controller: "EOI assist").
+That it did is learnt in the same lazy way.
 """
 
 from __future__ import annotations
@@ -11,7 +15,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from ringminus.hypervisor.overlay import Overlay
+
 _BITS = tuple(1 << vector for vector in range(256))
+NO_EOI_REQUIRED = 1  # in a VP assist page's first word
 
 
 class InterruptTarget(Protocol):
@@ -32,8 +39,10 @@ class InterruptQueue:
     """
 
     __slots__ = (
+        "_assist",
         "_auto",
         "_is_requested",
+        "_lazy",
         "_offered",
         "_request",
         "_target",
@@ -49,11 +58,18 @@ class InterruptQueue:
         self._target = target
         self._request = target.request_interrupt
         self._is_requested = target.interrupt_requested
-        self._offered = -1
+        self._offered = self._lazy = -1
+        self._assist: Overlay | None = None
         self.clear()
+
+    def set_assist(self, page: Overlay) -> None:
+        """The guest's VP assist page; to be told before and after each time that it is moved."""
+        self._settle()
+        self._assist = page if page.view is not None else None
 
     def clear(self) -> None:
         """Forget everything."""
+        self._settle()
         if self._offered >= 0:
             self._target.cancel_interrupt()
         self._offered = -1
@@ -62,7 +78,11 @@ class InterruptQueue:
     def add(self, vector: int, auto_eoi: bool, level: bool) -> None:
         """Request a vector; one that is requested already is not requested twice."""
         if self._offered >= 0:
+            if vector == self._offered == self._lazy and not (level or auto_eoi) and self._is_requested():
+                return
             self.sync()
+        if self._lazy >= 0:
+            self._settle()
         bit = _BITS[vector]
         self.irr |= bit
         if auto_eoi:
@@ -78,25 +98,30 @@ class InterruptQueue:
     def sync(self) -> None:
         """Learn whether the offered vector was taken, and offer the next one."""
         vector = self._offered
-        if vector < 0 or self._is_requested():
-            return
-        self._offered = -1
-        bit = _BITS[vector]
-        self.irr ^= bit
-        if self._auto & bit:
-            self._auto ^= bit
-        else:
-            self.isr |= bit
-        if self.irr:
-            self._offer()
+        if vector >= 0 and not self._is_requested():
+            self._offered = -1
+            bit = _BITS[vector]
+            self.irr ^= bit
+            if self._auto & bit:
+                self._auto ^= bit
+            else:
+                self.isr |= bit
+            if self.irr:
+                self._offer()
+        if self._lazy >= 0 > self._offered and not self._is_lazy():
+            self._settle()  # it was ended
 
     def eoi(self) -> None:
         """End of the interrupt in service with the highest priority; nothing when there is none."""
         if self._offered >= 0:
             self.sync()
+        if self._lazy >= 0 > self._offered:
+            self._settle()
         isr = self.isr
-        if not isr:
-            return
+        if isr:
+            self._end(isr)
+
+    def _end(self, isr: int) -> None:
         vector = isr.bit_length() - 1
         self.isr = isr ^ _BITS[vector]
         for tell in self.on_eoi:
@@ -112,9 +137,44 @@ class InterruptQueue:
             if vector != self._offered:
                 self._offered = vector
                 self._request(vector)
+                if self._assist is not None:
+                    self._allow(vector)
         elif self._offered >= 0:
+            self._settle()
             self._offered = -1
             self._target.cancel_interrupt()
+
+    def _allow(self, vector: int) -> None:
+        """Let the guest end what it is offered without an exit, if nothing else is to be ended or waits."""
+        bit, assist = _BITS[vector], self._assist
+        if (
+            self.isr
+            or self.irr ^ bit
+            or (self.tmr | self._auto) & bit
+            or assist is None
+            or assist.view is None
+        ):
+            return
+        self._lazy = vector
+        assist.view[0] |= NO_EOI_REQUIRED
+        assist.touched(0, 1)
+
+    def _is_lazy(self) -> bool:
+        """Whether the guest has not ended yet what it may end without an exit."""
+        assist = self._assist
+        return assist is not None and assist.view is not None and bool(assist.view[0] & NO_EOI_REQUIRED)
+
+    def _settle(self) -> None:
+        """End what the guest ended without an exit; from now on it has to exit."""
+        lazy, self._lazy = self._lazy, -1
+        if lazy < 0:
+            return
+        if self._is_lazy():
+            assert self._assist is not None and self._assist.view is not None
+            self._assist.view[0] &= ~NO_EOI_REQUIRED & 0xFF
+            self._assist.touched(0, 1)
+        elif self._offered < 0:
+            self._end(_BITS[lazy])
 
     def has_pending(self) -> bool:
         """Whether a vector waits that the processor's priority allows; it wakes a halted processor."""
@@ -137,10 +197,12 @@ class InterruptQueue:
     def save_queue(self) -> dict[str, Any]:
         """Plain data."""
         self.sync()
+        self._settle()
         return {"irr": self.irr, "isr": self.isr, "tmr": self.tmr, "auto": self._auto, "tpr": self.tpr}
 
     def restore_queue(self, state: dict[str, Any]) -> None:
-        """The state that `save_queue` gave."""
+        """The state that `save_queue` gave; then `set_assist` has to be called."""
+        self._lazy, self._assist = -1, None
         self.clear()
         self._target.cancel_interrupt()
         self.irr = state["irr"]

@@ -272,12 +272,14 @@ class VirtualProcessor:
         return self._assist_register
 
     def write_assist_page(self, value: int) -> None:
-        """Show the page, all zeros: no EOI is ever unnecessary. No RAM, no page."""
+        """Show the page. No RAM, no page."""
         self._assist_register = value
+        self.apic.set_assist(self._assist)
         if value & PAGE_ENABLE:
             self._assist.show(value & PAGE_ADDRESS)
         else:
             self._assist.hide()
+        self.apic.set_assist(self._assist)
 
     def read_guest_idle(self) -> int:
         """Idle until an interrupt comes, unless one is there."""
@@ -332,5 +334,6 @@ class VirtualProcessor:
         self.crash.parameters[:] = state["crash"]
         self.msrs.restore(state["msrs"])
         self._assist.restore(state["assist"])
+        self.apic.set_assist(self._assist)
         self._assist_register = state["assist_register"]
         self.show_invariant_tsc(bool(state["tsc_invariant"]))

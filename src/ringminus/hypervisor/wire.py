@@ -364,7 +364,7 @@ class ReferenceTscPage(Struct):
 
 
 class VpAssistPage(Struct):
-    """HV_VP_ASSIST_PAGE, as far as it is defined; zeros until the hypervisor has to say something."""
+    """HV_VP_ASSIST_PAGE, as far as it is defined. `apic_assist` bit 0: no EOI is required."""
 
     apic_assist: U32 = 0
     reserved0: U32 = 0

@@ -230,9 +230,16 @@ class Worker:
                 self._timers.fire(self._clock.reference_time())
                 continue
             if self._reactor is not None:
-                self._serve_network(ANSWER_MS if not 0 < remaining < ANSWER_MS * 1_000_000 else 0)
+                soon = 0 < remaining < ANSWER_MS * 1_000_000
+                if soon:
+                    self._alarm.set(remaining)  # the loop has it as an event
+                others = self._serve_network(ANSWER_MS)
                 if self._vp.has_interrupt():
                     break
+                if soon:
+                    if others:
+                        await asyncio.sleep(0)
+                    continue
             if self._bus.holding:
                 self._bus.nothing_came()
                 continue
