@@ -112,9 +112,10 @@ class RecordedHandshake(Handshake):
             given = wire.SendReceiveBuffer.unpack(asked)
             section = wire.ReceiveBufferSection.unpack(done.sections)
             size, current = section.sub_alloc_size, self.receive_buffer
-            if size < max(self.largest_frame + LEAST_ROOM, LARGEST_MESSAGE):
-                return  # no frame would fit: the guest may believe it, we do not
-            if current is None or current.piece_size != size:
+            fits = size >= max(
+                self.largest_frame + LEAST_ROOM, LARGEST_MESSAGE
+            )  # else only the guest believes it
+            if fits and (current is None or current.piece_size != size):
                 made = ReceiveBuffer(
                     given.gpadl_handle, given.id, owner.gpadl(given.gpadl_handle), owner.memory, size
                 )

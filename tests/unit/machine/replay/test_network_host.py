@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from uuid import UUID
 
+from ringminus.devices.network import wire
+from ringminus.devices.network.handshake import Reply, State
 from ringminus.devices.network.oid_wire import Oid
 from ringminus.devices.network.rndis_wire import (
     HEADER_SIZE,
@@ -16,12 +19,16 @@ from ringminus.devices.network.rndis_wire import (
 )
 from ringminus.devices.network.wire import MessageHeader, ReceiveBufferSection, SendReceiveBufferComplete
 from ringminus.devices.network.wire import MessageType as NvspType
-from ringminus.machine.replay.adapter import AdapterReplay, build_adapter
+from ringminus.machine.replay.adapter import AdapterReplay, RecordedHandshake, build_adapter
 from ringminus.machine.replay.guest import GuestReplay
 from ringminus.machine.replay.network import NetworkPlay
-from ringminus.machine.replay.recording import Recording
+from ringminus.machine.replay.recording import RecordedDevice, Recording
+from ringminus.machine.replay.requests import Asked, nvsp_script
 from ringminus.machine.replay.result import Result
+from ringminus.memory import KIB, MIB, GuestMemory
 from ringminus.tap import DeviceMessage, Event, NetworkFrame, RingPacket
+from ringminus.vmbus.gpa import GpaRange
+from ringminus.wire import Struct
 from support.recordings import NETWORK, events
 from unit.machine.replay.test_guest_side import changed, with_other
 
@@ -201,3 +208,127 @@ def test_a_recording_of_packets_only_answers_the_handshake() -> None:
     host, _ = played(without, recorded)
     assert any("the recording has no frames" in note for note in host.notes)
     assert {one.message.split()[0] for one in host.differences} <= {"rndis", "ethernet"}
+
+
+# ------------------------------------------------------------ NVSP
+
+
+class Owner:
+    """The channel on which a guest's buffers are, which are of 1 MiB each."""
+
+    def __init__(self) -> None:
+        self.memory = GuestMemory(4 * MIB)
+
+    def gpadl(self, handle: int) -> tuple[GpaRange]:
+        return (GpaRange(MIB, 0, tuple(range(256 * handle, 256 * handle + 256))),)
+
+
+def nvsp(kind: NvspType, body: Struct) -> bytes:
+    return wire.message(kind, body, wire.Version.V61)
+
+
+def handshake(*exchanges: tuple[bytes, bytes]) -> tuple[RecordedHandshake, Result]:
+    """One with these recorded requests and answers."""
+    result = Result()
+    events: list[RingPacket] = []
+    for number, (request, answer) in enumerate(exchanges):
+        about = (AdapterReplay.interface, 0, True)
+        asked = RingPacket(0, 0, 1, "NIC", False, 6, number, request, (), *about, sequence=2 * number + 1)
+        events += [
+            asked,
+            RingPacket(0, 0, 1, "NIC", True, 11, number, answer, (), *about, cause=asked.sequence),
+        ]
+    device = RecordedDevice("NIC", AdapterReplay.interface, UUID(int=1), 1, list(events))
+    made = RecordedHandshake(8)
+    script, made.tables = nvsp_script(device)
+    made.asked = Asked("nvsp", "NIC", script, result)
+    return made, result
+
+
+def init(low: int, high: int) -> bytes:
+    return nvsp(NvspType.INIT, wire.Init(min_protocol_ver=low, max_protocol_ver=high))
+
+
+def init_done(version: int, status: int) -> bytes:
+    return nvsp(NvspType.INIT_COMPLETE, wire.InitComplete(negotiated_protocol_ver=version, status=status))
+
+
+ONE = wire.Version.V61
+GOOD, BAD = wire.Status.SUCCESS, wire.Status.FAIL
+SEND = nvsp(NvspType.SEND_SEND_BUF, wire.SendSendBuffer(gpadl_handle=1, id=0))
+RECEIVE = nvsp(NvspType.SEND_RECV_BUF, wire.SendReceiveBuffer(gpadl_handle=2, id=0xCAFE))
+NDIS = nvsp(NvspType.SEND_NDIS_VER, wire.SendNdisVersion(ndis_major_ver=6, ndis_minor_ver=30))
+
+
+def say(shake: RecordedHandshake, *requests: bytes) -> list[Reply]:
+    owner = Owner()
+    return [shake.receive(owner, memoryview(one)) for one in requests]
+
+
+def test_a_version_that_the_recorded_host_refused_is_not_spoken() -> None:
+    refused, taken = init_done(0, BAD), init_done(wire.Version.V4, GOOD)
+    four = wire.Version.V4
+    shake, result = handshake((init(ONE, ONE), refused), (init(four, four), taken))
+    replies = say(shake, init(ONE, ONE))
+    assert (replies[0].payload, shake.state, shake.version) == (refused, State.INIT, 0)
+    replies = say(shake, init(four, four))
+    assert (replies[0].payload, shake.state, shake.version) == (taken, State.SETUP, four)
+    assert result.same and result.sent == 2
+
+
+def test_the_send_buffer_has_the_sections_that_the_guest_was_told() -> None:
+    done = wire.SendSendBufferComplete(status=GOOD, section_size=2048)
+    shake, _ = handshake(
+        (init(ONE, ONE), init_done(ONE, GOOD)), (SEND, nvsp(NvspType.SEND_SEND_BUF_COMPLETE, done))
+    )
+    say(shake, init(ONE, ONE), SEND)
+    assert shake.send_buffer is not None
+    assert (shake.send_buffer.piece_size, shake.send_buffer.count) == (2048, MIB // 2048)
+
+
+def test_a_buffer_that_the_recorded_host_refused_is_none() -> None:
+    none = wire.SendReceiveBufferComplete(status=BAD, num_sections=0, sections=b"")
+    done = wire.SendSendBufferComplete(status=BAD, section_size=0)
+    shake, _ = handshake(
+        (init(ONE, ONE), init_done(ONE, GOOD)),
+        (RECEIVE, nvsp(NvspType.SEND_RECV_BUF_COMPLETE, none)),
+        (SEND, nvsp(NvspType.SEND_SEND_BUF_COMPLETE, done)),
+    )
+    say(shake, init(ONE, ONE), NDIS, RECEIVE, SEND)
+    assert shake.receive_buffer is None and shake.send_buffer is None
+    assert shake.state is State.SETUP
+
+
+def test_sections_that_cannot_be_are_told_to_the_guest_and_not_believed() -> None:
+    for size, count in ((0, 1), (16, 10), (1 << 31, 3)):
+        section = wire.ReceiveBufferSection(offset=0, sub_alloc_size=size, num_sub_allocs=count, end_offset=9)
+        told = nvsp(
+            NvspType.SEND_RECV_BUF_COMPLETE,
+            wire.SendReceiveBufferComplete(status=GOOD, num_sections=1, sections=section.pack()),
+        )
+        shake, _ = handshake((init(ONE, ONE), init_done(ONE, GOOD)), (RECEIVE, told))
+        replies = say(shake, init(ONE, ONE), RECEIVE)
+        assert replies[1].payload == told
+        assert shake.receive_buffer is not None
+        assert (shake.receive_buffer.piece_size, shake.receive_buffer.count) == (16 * KIB, count)
+
+
+def test_as_many_subchannels_are_offered_as_were() -> None:
+    asked = nvsp(NvspType.SUBCHANNEL, wire.SubchannelRequest(op=1, num_subchannels=3))
+    good = wire.SendSendBufferComplete(status=GOOD, section_size=6144)
+    for status, number, offered in ((GOOD, 2, 2), (BAD, 3, 0), (GOOD, 1 << 31, 8)):
+        granted = nvsp(NvspType.SUBCHANNEL, wire.SubchannelComplete(status=status, num_subchannels=number))
+        shake, _ = handshake(
+            (init(ONE, ONE), init_done(ONE, GOOD)),
+            (SEND, nvsp(NvspType.SEND_SEND_BUF_COMPLETE, good)),
+            (asked, granted),
+        )
+        replies = say(shake, init(ONE, ONE), NDIS, RECEIVE, SEND, asked)
+        assert (replies[-1].payload, replies[-1].subchannels) == (granted, offered)
+        assert shake.subchannels == offered
+
+
+def test_the_table_that_spreads_what_is_sent_is_the_recorded_one() -> None:
+    shake, _ = handshake()
+    shake.tables = (b"first", b"second")
+    assert [shake.indirection_table() for _ in range(3)] == [b"first", b"second", b"second"]

@@ -110,6 +110,7 @@ class Peer:
     out: bool
     sequence: int
     port: int = 40000
+    window: int = 65535
 
     def say(self, flags: int, acknowledged: int, data: bytes = b"", options: bytes = b"") -> bytes:
         header = TcpHeader(
@@ -118,7 +119,7 @@ class Peer:
             sequence=self.sequence & 0xFFFFFFFF,
             acknowledgment=acknowledged & 0xFFFFFFFF,
             offset_and_flags=(5 + len(options) // 4) << 12 | flags,
-            window=65535,
+            window=self.window,
         )
         self.sequence += len(data) + bool(flags & SYN) + bool(flags & FIN)
         return ipv4(header.pack() + options + data, IpProtocol.TCP, out=self.out)
@@ -483,6 +484,47 @@ def test_times_that_are_given_back_are_the_live_guest_s() -> None:
     )
     (answer,) = bed.say(Peer(True, 9).say(SYN, 0, options=time(777_000, 0)))
     assert checked(answer)[54:] == time(55, 777_000)
+
+
+def pieces(scale: bytes) -> tuple[bytes, ...]:
+    """The host sends two pieces at once."""
+    guest, host = Peer(True, 1000), Peer(False, 9000)
+    begin = [guest.say(SYN, 0, options=scale), host.say(SYN | ACK, guest.sequence, options=scale)]
+    ask = guest.say(ACK, host.sequence, b"GET /")
+    return *begin, ask, *(host.say(ACK, guest.sequence, bytes(1000)) for _ in range(2))
+
+
+def sizes(heard: list[bytes]) -> list[int]:
+    return [len(one) - 54 for one in heard]
+
+
+def test_a_live_guest_gets_no_more_than_it_has_room_for() -> None:
+    bed = Bed(*pieces(b""))
+    guest = Peer(True, 5, 50123, window=1500)
+    bed.say(guest.say(SYN, 0))
+    assert sizes(bed.say(guest.say(ACK, 9001, b"GET /"))) == [1000]
+    guest.window = 999
+    assert sizes(bed.say(guest.say(ACK, 9501))) == []
+    guest.window = 1000
+    assert sizes(bed.say(guest.say(ACK, 10001))) == [1000]
+    assert bed.result.same
+
+
+def test_windows_are_scaled_if_both_sides_have_said_so() -> None:
+    scale = bytes((3, 3, 7, 0))
+    for options, expected in ((scale, [1000, 1000]), (b"", [1000])):
+        bed = Bed(*pieces(scale))
+        guest = Peer(True, 5, 50123, window=40)
+        bed.say(guest.say(SYN, 0, options=options))
+        assert sizes(bed.say(guest.say(ACK, 9001, b"GET /"))) == expected
+
+
+def test_what_is_larger_than_a_window_comes_when_all_before_was_taken() -> None:
+    bed = Bed(*pieces(b""))
+    guest = Peer(True, 5, 50123, window=100)
+    bed.say(guest.say(SYN, 0))
+    assert sizes(bed.say(guest.say(ACK, 9001, b"GET /"))) == [1000]
+    assert sizes(bed.say(guest.say(ACK, 10001))) == [1000]
 
 
 def test_the_host_begins_a_connection() -> None:
