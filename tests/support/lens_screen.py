@@ -51,6 +51,7 @@ class Screen:
     async def resize(self, width: int, height: int) -> None:
         """The terminal has another size."""
         await self._pilot.resize_terminal(width, height)
+        await self.until(lambda: self.app.screen._compositor.size == (width, height))
 
     async def until(self, found: Callable[[], object]) -> None:
         """Wait until that is true."""

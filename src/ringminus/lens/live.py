@@ -189,7 +189,9 @@ class LiveSource:
 
     def close(self) -> None:
         """See `Source`."""
-        self._closed = True
+        with self._answered:
+            self._closed = True
+            self._answered.notify_all()  # nobody waits for an answer any more
         with contextlib.suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)  # who reads in another thread comes back
         if not self._iterating:

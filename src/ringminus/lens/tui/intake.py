@@ -59,6 +59,8 @@ class Intake:
                 see(self._store.count, event)  # before anybody can look at it
                 count(event)
                 append(event)
+        except Exception as error:
+            self.failure = f"an event cannot be kept: {type(error).__name__}: {error}"
         finally:
             self.done = True
 

@@ -333,6 +333,15 @@ def test_a_source_that_fails_is_told_and_what_was_read_stays() -> None:
     on_screen(LensApp(Recorded(events())), scenario)
 
 
+def test_an_event_that_cannot_be_kept_is_told() -> None:
+    async def scenario(screen: Screen) -> None:
+        await screen.read()
+        await screen.shows("an event cannot be kept")
+        assert screen.lines[0].startswith("demo failed  7 events")
+
+    on_screen(LensApp(Recorded([*requests(1), opened(device="\ud800", sequence=99)])), scenario)
+
+
 def test_when_the_oldest_events_are_given_up_the_list_goes_on() -> None:
     def events() -> list[Event]:
         noise = [bytes(f"{at}" * 999, "ascii") for at in range(3000)]
