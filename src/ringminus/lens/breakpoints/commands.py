@@ -31,8 +31,8 @@ def _symbols(prompt: Prompt, text: str) -> Sequence[str]:
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """`arguments` are as help shows them. `whole` takes the rest of the line as it is; one that `repeats` is
-    done again by an empty line."""
+    """`arguments` are as help shows them, `more` is what it says of this one alone. `whole` takes the rest of
+    the line as it is; one that `repeats` is done again by an empty line."""
 
     arguments: str
     help: str
@@ -40,6 +40,7 @@ class Command:
     complete: Complete = _nothing
     whole: bool = False
     repeats: bool = False
+    more: str = ""
 
 
 # ------------------------------------------------------------ looking
@@ -185,9 +186,12 @@ def _help(prompt: Prompt, words: Sequence[str]) -> None:
         name = next(name for name, one in COMMANDS.items() if one is command)
         prompt.say(f"{name} {command.arguments}".rstrip())
         prompt.say(f"  {command.help}")
+        for line in command.more.splitlines():
+            prompt.say(f"  {line}")
         return
     for name, one in COMMANDS.items():
-        prompt.say(f"{f'{name} {one.arguments}':<36} {one.help}".rstrip())
+        more = f" (help {name} tells how)" if one.more else ""
+        prompt.say(f"{f'{name} {one.arguments}':<36} {one.help}{more}".rstrip())
     prompt.say("Commands may be shortened; an empty line does next, step or continue once more.")
 
 
@@ -205,7 +209,7 @@ COMMANDS: dict[str, Command] = {
     "delay": Command("SECONDS", "it passes later", changing.delay),
     "duplicate": Command("[TIMES]", "it passes more than once", changing.duplicate),
     "answer": Command("[VALUE]", "answer it in the place of who would get it", changing.answer),
-    "inject": Command("WHAT …", "bring in what nobody sent: help inject", changing.inject),
+    "inject": Command("WHAT …", "bring in what nobody sent", changing.inject, more=changing.INJECT),
     "break": Command("FILTER", "stop at such events", _break, _filters, True),
     "delete": Command("[NUMBER …]", "take breakpoints away; without a number, all", _delete),
     "list": Command("", "the breakpoints", _list),

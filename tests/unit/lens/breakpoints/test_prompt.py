@@ -334,6 +334,7 @@ def test_commands_may_be_shortened_and_mistakes_are_told() -> None:
         "delay soon",
         'edit "',
         "help next",
+        "help inject",
         "break scsi.x == 1",
         "c",
     ]
@@ -345,6 +346,7 @@ def test_commands_may_be_shortened_and_mistakes_are_told() -> None:
     assert stage.terminal.after("memory") == ["memory ADDRESS [LENGTH]"]
     assert stage.terminal.after('edit "') == ["that cannot be read: No closing quotation"]
     assert stage.terminal.after("help next") == ["next [FILTER]", "  go on to the next such event"]
+    assert "  inject interrupt VECTOR" in "\n".join(stage.terminal.after("help inject"))
     assert "there is no field scsi.x" in stage.terminal.after("break scsi.x == 1")[0]
 
 
