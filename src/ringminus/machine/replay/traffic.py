@@ -48,11 +48,12 @@ class Traffic:
         self._recorded = Exchanges(recorded, unprompted)
         self._live: dict[Hashable, Line] = {}
         self._said: dict[tuple[Hashable, Hashable], Spoken] = {}
+        self._extras: set[tuple[Hashable, Hashable]] = set()  # what was told that was not recorded
         self._first: Counter[Hashable] = Counter()  # by kind, how many of the first have all come
         self._latest: Spoken | None = None  # of those that came
         self._reached = 0
         self._carried: Counter[str] = Counter()
-        self._counts = dict.fromkeys(("again", "late", "refused"), 0)
+        self._counts = dict.fromkeys(("again", "late", "refused", "repeated"), 0)
         self._clock: ReferenceClock | None = None
         self._timer: Timer | None = None
         self._looking = False
@@ -101,10 +102,10 @@ class Traffic:
             return
         similar = next(self._expected(live), None)
         if similar is not None:
-            self._differ("changed", live, similar, similar.told.differs(live))
+            self._changed(live, similar)
             self._come(similar, live)
         else:
-            self._differ("extra", live, None)
+            self._extra(live)
 
     def _same(self, live: Told, line: Line | None) -> Spoken | None:
         """The recorded one that says the same, of the same exchange if there is one."""
@@ -138,10 +139,24 @@ class Traffic:
         self._reached = max(self._reached, spoken.number + 1)
         self._answer(spoken, live)
 
-    def _differ(self, what: str, live: Told, about: Spoken | None, found: tuple[Change, ...] = ()) -> None:
-        number = about.event.sequence if about is not None else 0
-        note = "" if about is not None else "the recording has no more frames of that kind from the guest"
-        self._result.differ(Difference(what, live.name, number, changes=found, note=note))
+    def _changed(self, live: Told, about: Spoken) -> None:
+        found = about.told.differs(live)
+        self._result.differ(Difference("changed", live.name, about.event.sequence, changes=found))
+
+    def _extra(self, live: Told) -> None:
+        """It was not recorded: shown once, beside the last one of that kind, or else as a whole."""
+        if (live.kind, live.values) in self._extras:
+            self._counts["repeated"] += 1
+            return
+        self._extras.add((live.kind, live.values))
+        there = self._recorded.by_kind.get(live.kind)
+        if there:
+            found = there[-1].told.differs(live)
+            note = f"beside #{there[-1].event.sequence}, the last of that kind"
+        else:
+            found = tuple(Change(name, None, text) for name, text in live.values)
+            note = "the recording has no frame of that kind from the guest"
+        self._result.differ(Difference("extra", live.name, changes=found, note=note))
 
     # ------------------------------------------------------------ TCP
 
@@ -151,7 +166,7 @@ class Traffic:
             line = self._begin(line, live, segment)
         if line is None or line.connection is None:
             if segment.size:
-                self._differ("extra", live, None)
+                self._extra(live)
             return
         verdict = line.connection.hear(segment)
         about = line.spoken[verdict.place] if verdict.place < len(line.spoken) else None
@@ -160,8 +175,10 @@ class Traffic:
             if about is not None and about.came:
                 self._answer(about, live)
         elif verdict.differs:
-            what = "extra" if about is None else "changed"
-            self._differ(what, live, about, about.told.differs(live) if about is not None else ())
+            if about is None:
+                self._extra(live)
+            else:
+                self._changed(live, about)
         for index in line.connection.passed():
             self._come(line.spoken[index], live)
         self._send_held(line)
@@ -184,7 +201,7 @@ class Traffic:
         line.connection.begin(segment)
         first = line.spoken[0]
         if first.told.values != live.values:
-            self._differ("changed", live, first, first.told.differs(live))
+            self._changed(live, first)
         return line
 
     def _free(self, live: Told) -> Line | None:
@@ -303,6 +320,7 @@ class Traffic:
         for count, words in (
             (left, "recorded frames of the guest did not come"),
             (counts["again"], "frames came once more than they were recorded, and got the same answer"),
+            (counts["repeated"], "frames that were not recorded came again, and are not shown again"),
             (unsent, "recorded frames of the host were not sent: what they answer did not come"),
             (counts["late"], "frames of the host were sent without what should have come before"),
             (counts["refused"], "frames of the host were not for the guest, by the filter that it has set"),

@@ -308,6 +308,22 @@ def test_what_was_not_recorded_at_all_is_told_and_not_answered() -> None:
     bed = Bed(arp(out=True), arp(out=False))
     assert bed.say(udp(1, 2, b"hello", out=True)) == []
     assert bed.differences == [("extra", "udp DATAGRAM")]
+    (difference,) = bed.result.differences
+    assert ("udp.destination_port", None, "2") in difference.changes
+
+
+def test_what_is_more_than_was_recorded_is_shown_beside_the_last_one_like_it() -> None:
+    bed = Bed(arp(out=True), arp(out=False))
+    bed.say(arp(out=True))
+    assert bed.say(arp(out=True, about=OTHER_IP)) == []
+    (difference,) = bed.result.differences
+    assert (difference.what, difference.note) == ("extra", "beside #1, the last of that kind")
+    assert [tuple(one) for one in difference.changes] == [("arp.target_ip", "10.0.2.2", "10.0.2.9")]
+
+    for _ in range(9):
+        bed.say(arp(out=True, about=OTHER_IP))
+    assert len(bed.result.differences) == 1
+    assert "9 frames that were not recorded came again, and are not shown again" in bed.notes
 
 
 def test_the_same_once_more_gets_the_same_answer() -> None:
