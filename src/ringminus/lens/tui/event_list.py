@@ -61,10 +61,8 @@ class EventList(ScrollView, can_focus=True):
 
     def update(self, *, anew: bool = False) -> None:
         """Events have come, or others are shown now (`anew`)."""
-        rows = self._view.rows
-        size = Size(self.size.width, rows)
-        if self.virtual_size != size or anew:
-            self.virtual_size = size
+        rows = self._measure()
+        if anew:
             self.refresh()
         if not rows:
             self._tell(-1)
@@ -81,8 +79,18 @@ class EventList(ScrollView, can_focus=True):
             self._scroll(self._view.row(self.cursor), middle=True)
         self._tell(self.cursor)
 
+    def _measure(self) -> int:
+        """How many rows there are now; one can scroll to all of them."""
+        rows = self._view.rows
+        size = Size(self.size.width, rows)
+        if self.virtual_size != size:
+            self.virtual_size = size
+            self.refresh()
+        return rows
+
     def select(self, position: int) -> None:
         """Select an event that has a row."""
+        self._measure()
         self.follows = False
         self.cursor = position
         self._scroll(self._view.row(position), middle=True)
@@ -139,12 +147,13 @@ class EventList(ScrollView, can_focus=True):
 
     def action_move(self, rows: int) -> None:
         """Select the event so many rows further down."""
-        if not self._view.rows:
+        count = self._measure()
+        if not count:
             return
-        row = min(max(self._view.row(self.cursor) + rows, 0), self._view.rows - 1)
+        row = min(max(self._view.row(self.cursor) + rows, 0), count - 1)
         position = self._view.position(row)
         if position is not None:
-            self.follows = self.follows and row == self._view.rows - 1
+            self.follows = self.follows and row == count - 1
             self.cursor = position
             self._scroll(row)
             self.refresh()

@@ -46,7 +46,7 @@ def gauge(used: int, size: int, columns: int = MOST_GAUGE) -> Text:
     text = Text("▕", "dim")
     text.append(f"{bar:<{columns}}", "red" if part >= FULL else "green")
     text.append("▏", "dim")
-    text.append(f"{int(part * 100):3}%")
+    text.append(f"{int(part * 100):3}%" if not 0 < part < 0.01 else " <1%")
     return text
 
 

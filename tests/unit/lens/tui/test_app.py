@@ -225,6 +225,33 @@ def test_a_guest_that_runs_is_followed_until_one_moves_and_paused() -> None:
     assert source.closed
 
 
+def test_an_event_that_has_just_come_can_be_gone_to() -> None:
+    source = Watched(lambda _: {"channels": []})
+
+    async def scenario(screen: Screen) -> None:
+        source.give(requests(20))
+        await screen.shows("live, follows  121 events")
+        await screen.press("home")
+        for event in request(500, 1):
+            screen.app.store.append(event)  # and the list has not looked yet
+        screen.app.events.select(126)
+        events = screen.app.events
+        assert round(events.scroll_y) <= 126 < round(events.scroll_y) + events.size.height
+
+    on_screen(LensApp(source, live=True), scenario)
+
+
+def test_what_the_guest_could_not_hand_over_is_counted() -> None:
+    source = Watched(lambda _: {"channels": []})
+    source.lost = 1234
+
+    async def scenario(screen: Screen) -> None:
+        source.give(requests(1))
+        await screen.shows("live, follows  7 events, 1,234 lost")
+
+    on_screen(LensApp(source, live=True), scenario)
+
+
 def test_rings_have_gauges_where_the_guests_process_tells_how_full_they_are() -> None:
     def describe(operation: str) -> Any:
         assert operation == "describe"
