@@ -37,7 +37,9 @@ Examples:
   ringminus run -k demo/vmlinuz -i demo/initrd.img --disk root.vhdx,ro --capture boot.pcapng,data
   ringminus replay boot.pcapng --side guest
   ringminus replay boot.pcapng --side guest --channel SCSI --disk root.vhdx
-  ringminus replay boot.pcapng --side host --channel SCSI -k demo/vmlinuz -i demo/initrd.img"""
+  ringminus replay boot.pcapng --side host --channel SCSI -k demo/vmlinuz -i demo/initrd.img
+  ringminus run -k demo/vmlinuz -i demo/initrd.img --nic nat --capture net.pcapng
+  ringminus replay net.pcapng --side host --channel "NIC 0" -k demo/vmlinuz -i demo/initrd.img"""
 
 
 class ReplayCommand(click.Command):

@@ -316,7 +316,7 @@ class Traffic:
         left = sum(not one.came for one in self._recorded.spoken)
         unsent = sum(not one.sent for one in self._recorded.heard)
         if not self._recorded.spoken and not self._recorded.heard:
-            notes.append("the recording has no frames: record them with the events device and frame")
+            notes.append("the recording has no frames: record them with the events device and frames")
         for count, words in (
             (left, "recorded frames of the guest did not come"),
             (counts["again"], "frames came once more than they were recorded, and got the same answer"),
