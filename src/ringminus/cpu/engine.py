@@ -236,6 +236,11 @@ class Processor(ABC):
         """Make `run` return `Stopped` soon; may be called from any thread and from the handler."""
 
     @abstractmethod
+    def native_stop(self) -> tuple[int, int]:
+        """The addresses of a C function, `void (*)(void *)`, that does the same without Python, and of its
+        argument; both are good for as long as the engine is open."""
+
+    @abstractmethod
     def request_interrupt(self, vector: int) -> None:
         """Offer an external interrupt; it is taken when RFLAGS.IF and the interrupt shadow allow.
         Replaces an offer that has not been taken."""
@@ -327,8 +332,8 @@ class Engine(ABC):
 
     @abstractmethod
     def pause_clock(self) -> None:
-        """Stop the guest's TSC and reference time, until `resume_clock` was called as often. No processor runs
-        meanwhile."""
+        """Stop the guest's TSC and reference time, until `resume_clock` was called as often. No processor
+        runs meanwhile."""
 
     @abstractmethod
     def resume_clock(self) -> None:

@@ -67,7 +67,7 @@ class Worker:
         self._crash_end: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._awake = asyncio.Event()
-        self._kicker = Kicker(selector.fileno(), self._processor.stop)  # type: ignore[attr-defined]
+        self._kicker = Kicker(selector.fileno(), self._processor.native_stop())  # type: ignore[attr-defined]
         self._alarm = AlarmDescriptor()
         self._inside = False
         self._held: set[str] = set()

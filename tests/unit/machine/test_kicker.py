@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import threading
@@ -16,6 +17,7 @@ from ringminus.machine.kicker import AlarmDescriptor, Kicker
 MS = 1_000_000
 SOON = 20 * MS
 FAR = 3600 * 1000 * MS
+STOP = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
 class Rig:
@@ -27,9 +29,11 @@ class Rig:
         self.loop.register(self.reader, select.EPOLLIN)
         self.stopped = threading.Event()
         self.stops = 0
-        self.kicker = Kicker(self.loop.fileno(), self._stop)
+        self.function = STOP(self._stop)
+        address = ctypes.cast(self.function, ctypes.c_void_p).value or 0
+        self.kicker = Kicker(self.loop.fileno(), (address, 0))
 
-    def _stop(self) -> None:
+    def _stop(self, _argument: int | None) -> None:
         self.stops += 1
         self.stopped.set()
 
@@ -129,10 +133,11 @@ def test_an_entry_with_the_same_deadline_keeps_it(rig: Rig) -> None:
 
 
 def test_closing_gives_thread_and_descriptors_back() -> None:
-    before = threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
+    kinds = ("task", "fd")
+    before = [len(list(Path("/proc/self", kind).iterdir())) for kind in kinds]
     for _ in range(3):
         Rig().close()
-    assert (threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))) == before
+    assert [len(list(Path("/proc/self", kind).iterdir())) for kind in kinds] == before
 
 
 def test_an_alarm_rings_once_and_never_for_zero() -> None:

@@ -133,6 +133,18 @@ static PyObject *core_stop(Core *self, PyObject *unused) {
     Py_RETURN_NONE;
 }
 
+/* The same for who has no GIL, for as long as the engine is open. */
+static void stop_without_gil(void *core) {
+    void *uc = ((Core *)core)->uc;
+    if (uc != NULL)
+        lib.emu_stop(uc);
+}
+
+static PyObject *core_native_stop(Core *self, PyObject *unused) {
+    (void)unused;
+    return Py_BuildValue("NN", PyLong_FromVoidPtr(stop_without_gil), PyLong_FromVoidPtr(self));
+}
+
 static PyObject *core_close(Core *self, PyObject *unused) {
     (void)unused;
     self->uc = NULL; /* a late stop from another thread must not find what is about to be freed */
@@ -259,6 +271,7 @@ static PyMethodDef core_methods[] = {
     {"set_watches", (PyCFunction)core_set_watches, METH_VARARGS, "Watchpoints: u64 first, last, kind of each."},
     {"watch_hit", (PyCFunction)core_watch_hit, METH_NOARGS, "The run's first hit: its number, and whether before."},
     {"stop", (PyCFunction)core_stop, METH_NOARGS, "Make run return soon; from any thread."},
+    {"native_stop", (PyCFunction)core_native_stop, METH_NOARGS, "Addresses of a C function that is stop, and of its argument."},
     {"close", (PyCFunction)core_close, METH_NOARGS, "The engine goes; stop does nothing any more."},
     {"request_interrupt", (PyCFunction)core_request_interrupt, METH_O, "Offer an interrupt vector."},
     {"set_wake", (PyCFunction)core_set_wake, METH_O, "What to call when an interrupt meets an idle guest."},

@@ -123,6 +123,9 @@ class SoftwareProcessor(Processor):
     def stop(self) -> None:
         self._core.stop()
 
+    def native_stop(self) -> tuple[int, int]:
+        return self._core.native_stop()
+
     def request_interrupt(self, vector: int) -> None:
         self._core.request_interrupt(vector)
 
