@@ -48,6 +48,9 @@ class Screen:
     def _post(self, key: str) -> None:
         self.app.post_message(Key(key, KEYS.get(key, key if len(key) == 1 else None)))
 
+    async def click(self, x: int, y: int) -> None:
+        await self._pilot.click(offset=(x, y))
+
     async def resize(self, width: int, height: int) -> None:
         """The terminal has another size."""
         await self._pilot.resize_terminal(width, height)

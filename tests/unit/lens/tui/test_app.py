@@ -413,6 +413,14 @@ def test_help_has_every_key() -> None:
     on_screen(LensApp(Recorded(requests(3))), scenario, size=(90, 40))
 
 
+def test_keys_in_the_last_line_can_be_clicked(on_file: Play) -> None:
+    async def scenario(screen: Screen) -> None:
+        await screen.click(screen.lines[-1].index("3 exits") + 3, len(screen.lines) - 1)
+        await screen.shows("per second")
+
+    on_file(scenario)
+
+
 def test_any_size_of_terminal_will_do(on_file: Play) -> None:
     async def scenario(screen: Screen) -> None:
         for size in ((1, 1), (20, 6), (200, 60), (80, 24)):
