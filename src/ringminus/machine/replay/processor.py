@@ -31,6 +31,9 @@ class StillProcessor(Processor):
     def stop(self) -> None:
         self.stopped += 1
 
+    def native_stop(self) -> tuple[int, int]:
+        raise NotImplementedError
+
     def set_wake(self, wake: Callable[[], None] | None) -> None:
         """It does not sleep."""
 
