@@ -10,9 +10,8 @@ from ringminus.lens.tui.store import Store
 from ringminus.lens.tui.view import View
 
 BAR = 12
-NEARLY = 0.98
-"""The part of the events up to which a filter's progress is shown: of a guest that runs it is always a little
-behind."""
+LITTLE = 5000
+"""Events that a filter may be behind without a bar: of a guest that runs it always is a little."""
 
 
 def bar(part: float) -> str:
@@ -32,7 +31,7 @@ def status(intake: Intake, store: Store, view: View, *, follows: bool, marked: i
         parts.append(Part(f", {intake.source.lost:,} lost", "bad"))
     if view.filter is not None:
         parts.append(Part(f"  {view.matches:,} match", "value"))
-        if view.searched < NEARLY * store.count:
+        if store.count - view.searched > LITTLE:
             parts.append(Part(f" {bar(view.searched / store.count)}", "time"))
         if not view.only:
             parts.append(Part(", all shown", "time"))
