@@ -14,6 +14,8 @@ from typing import NamedTuple
 from ringminus.machine.replay.frames import FIN, RST, SEQUENCE, SYN, Segment
 
 HALF = SEQUENCE // 2
+MOST_REFUSED = 1000
+"""Segments that are remembered as told already; a guest may go on for ever."""
 
 
 class Verdict(NamedTuple):
@@ -113,6 +115,8 @@ class Connection:
         index = self._index_at(self._reached)
         if segment.sequence in self._refused:
             return Verdict(index, again=True)
+        if len(self._refused) >= MOST_REFUSED:
+            self._refused.clear()
         self._refused.add(segment.sequence)
         if index < len(self._segments) and begin <= self._reached:
             # it stands for the recorded one: what comes after it is where that one ends

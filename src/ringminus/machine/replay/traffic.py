@@ -21,7 +21,7 @@ from ringminus.machine.replay.exchanges import Exchanges, Heard, Line, Spoken
 from ringminus.machine.replay.frames import Segment, Told, carried, stream_of, told
 from ringminus.machine.replay.network import frame_of
 from ringminus.machine.replay.recording import RecordedDevice
-from ringminus.machine.replay.result import Result
+from ringminus.machine.replay.result import MOST_DIFFERENCES, Result
 from ringminus.machine.replay.script import AHEAD
 from ringminus.switch.frame import Frame
 from ringminus.switch.port import ADDRESS_SIZE
@@ -148,7 +148,8 @@ class Traffic:
         if (live.kind, live.values) in self._extras:
             self._counts["repeated"] += 1
             return
-        self._extras.add((live.kind, live.values))
+        if len(self._extras) < MOST_DIFFERENCES:
+            self._extras.add((live.kind, live.values))
         there = self._recorded.by_kind.get(live.kind)
         if there:
             found = there[-1].told.differs(live)
@@ -172,7 +173,7 @@ class Traffic:
         about = line.spoken[verdict.place] if verdict.place < len(line.spoken) else None
         if verdict.again:
             self._counts["again"] += 1
-            if about is not None and about.came:
+            if about is not None and about.came and not line.held:
                 self._answer(about, live)
         elif verdict.differs:
             if about is None:

@@ -526,6 +526,16 @@ def test_a_live_guest_gets_no_more_than_it_has_room_for() -> None:
     assert bed.result.same
 
 
+def test_a_guest_without_room_that_repeats_itself_is_sent_each_piece_once() -> None:
+    bed = Bed(*pieces(b""))
+    guest = Peer(True, 5, 50123, window=0)
+    bed.say(guest.say(SYN, 0))
+    asks = [guest.say(ACK, 9001, b"GET /")] * 20
+    assert [heard for ask in asks for heard in bed.say(ask)] == []
+    guest.window = 5000
+    assert sizes(bed.say(guest.say(ACK, 9001))) == [1000, 1000]
+
+
 def test_windows_are_scaled_if_both_sides_have_said_so() -> None:
     scale = bytes((3, 3, 7, 0))
     for options, expected in ((scale, [1000, 1000]), (b"", [1000])):
