@@ -161,7 +161,7 @@ class ChannelPane(Pane):
                 plain(f"{one.relid:>5}"),
                 plain(f"{amount(one.packets[0]):>7}"),
                 plain(f"{amount(one.packets[1]):>8}"),
-                plain(f"{amount(sum(one.octets)):>6}"),
+                plain(f"{amount(one.amount):>6}"),
                 self._ring(one, 0, told.get("ring_in"), widths[5]),
                 self._ring(one, 1, told.get("ring_out"), widths[6]),
                 plain(f"{amount(self.rate(rates)):>10}"),

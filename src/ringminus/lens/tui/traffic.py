@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from ringminus.clock import REFERENCE_HZ
-from ringminus.tap import ChannelState, Event, RingPacket, VmExit
+from ringminus.tap import ChannelState, Event, NetworkFrame, RingPacket, VmExit
 
 NARROWEST = REFERENCE_HZ // 10
 MOST_SLOTS = 4096
@@ -87,8 +87,15 @@ class Passed:
     relid: int
     packets: list[int] = field(default_factory=lambda: [0, 0])
     octets: list[int] = field(default_factory=lambda: [0, 0])
+    frames: int = 0
+    """Bytes of an adapter's frames."""
     open: bool = True
     rings: tuple[int, int] = (0, 0)
+
+    @property
+    def amount(self) -> int:
+        """Bytes: an adapter's frames lie in buffers that packets do not name, so these are counted then."""
+        return self.frames or sum(self.octets)
 
 
 class Traffic:
@@ -101,6 +108,7 @@ class Traffic:
         self.exit_rates: Series[str] = Series()
         self.channels: dict[tuple[int, str], Passed] = {}
         self.packet_rates: Series[tuple[int, str]] = Series()
+        self._adapters: dict[str, Passed] = {}
 
     def see(self, event: Event) -> None:
         """Count it."""
@@ -112,6 +120,8 @@ class Traffic:
             self._packet(event)  # type: ignore[arg-type]
         elif kind is ChannelState:
             self._state(event)  # type: ignore[arg-type]
+        elif kind is NetworkFrame:
+            self._frame(event)  # type: ignore[arg-type]
 
     def _exit(self, event: VmExit) -> None:
         row = self.exits.setdefault(event.reason, [0, 0])
@@ -121,16 +131,23 @@ class Traffic:
 
     def _packet(self, event: RingPacket) -> None:
         key = event.relid, event.device
-        row = self.channels.get(key)
-        if row is None:
-            row = self.channels[key] = Passed(event.device, event.channel, event.relid)
+        row = self.channels.get(key) or self._row(key, event)
         row.packets[event.to_guest] += 1
         row.octets[event.to_guest] += len(event.payload) + sum(event.ranges)
         self.packet_rates.add(event.time, key, 1)
 
     def _state(self, event: ChannelState) -> None:
         key = event.relid, event.device
-        row = self.channels.get(key)
-        if row is None:
-            row = self.channels[key] = Passed(event.device, event.channel, event.relid)
+        row = self.channels.get(key) or self._row(key, event)
         row.open, row.rings = event.open, (event.ring_in, event.ring_out)
+
+    def _frame(self, event: NetworkFrame) -> None:
+        row = self._adapters.get(event.adapter)
+        if row is not None:
+            row.frames += len(event.data)
+
+    def _row(self, key: tuple[int, str], event: RingPacket | ChannelState) -> Passed:
+        row = self.channels[key] = Passed(event.device, event.channel, event.relid)
+        if not event.channel:
+            self._adapters[event.device] = row
+        return row

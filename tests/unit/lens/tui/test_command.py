@@ -39,7 +39,7 @@ def capture(tmp_path: Path) -> Path:
 class Terminal:
     """The command on a terminal of 80 columns and 24 rows."""
 
-    def __init__(self, *arguments: str | Path, python_path: str = "") -> None:
+    def __init__(self, *arguments: str | Path, python_path: str = "", errors: int | None = None) -> None:
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
         self._slave = slave
@@ -50,7 +50,7 @@ class Terminal:
             command(*arguments),
             stdin=slave,
             stdout=slave,
-            stderr=slave,
+            stderr=slave if errors is None else errors,
             env=environment,
             start_new_session=True,
         )
@@ -93,7 +93,7 @@ def terminal(capture: Path) -> Iterator[Terminal]:
     made.close()
 
 
-@pytest.mark.parametrize("way", [b"q", b"\x03", signal.SIGTERM])
+@pytest.mark.parametrize("way", [b"q", b"\x03", signal.SIGTERM, signal.SIGHUP])
 def test_the_terminal_is_as_it_was(terminal: Terminal, way: bytes | signal.Signals) -> None:
     terminal.wait_for(b"20 match")
     assert terminal.mode != terminal.before
@@ -106,11 +106,7 @@ def test_the_terminal_is_as_it_was(terminal: Terminal, way: bytes | signal.Signa
     for code in (NORMAL, MOUSE_OFF, CURSOR):
         assert code in terminal.printed[terminal.printed.index(b"20 match") :]
     assert terminal.mode == terminal.before
-
-
-def test_colours_are_those_of_any_terminal(terminal: Terminal) -> None:
-    terminal.wait_for(b"20 match")
-    assert b"38;2;" not in terminal.printed
+    assert b"38;2;" not in terminal.printed  # colours are those of any terminal
     assert b"48;2;" not in terminal.printed
 
 
@@ -118,6 +114,17 @@ def test_without_a_terminal_it_says_what_else_there_is(capture: Path) -> None:
     run = run_command("lens", "tui", capture)
     assert run.status == 2
     assert "ringminus lens show" in run.errors
+
+
+def test_where_it_cannot_draw_it_says_so(capture: Path, tmp_path: Path) -> None:
+    with (tmp_path / "errors").open("w+b") as errors:
+        made = Terminal("lens", "tui", capture, errors=errors.fileno())
+        try:
+            assert made.end() == 2
+            errors.seek(0)
+            assert b"draws on standard error" in errors.read()
+        finally:
+            made.close()
 
 
 def test_a_wrong_filter_is_told_before_anything_else(capture: Path) -> None:

@@ -7,8 +7,8 @@ import pytest
 from ringminus.clock import REFERENCE_HZ
 from ringminus.lens.tui.panes import amount, gauge, plain, sparkline
 from ringminus.lens.tui.traffic import MOST_SLOTS, Series, Traffic
-from ringminus.tap import VmExit
-from support.lens_events import requests
+from ringminus.tap import NetworkFrame, RingPacket, VmExit
+from support.lens_events import opened, requests
 
 
 def test_exits_and_packets_are_counted() -> None:
@@ -42,6 +42,18 @@ def test_whatever_times_a_file_has_there_are_few_slots() -> None:
     rates = shape.rates("halt")
     assert len(rates) <= 20
     assert sum(rates) * shape.width / REFERENCE_HZ == pytest.approx(3 * MOST_SLOTS + 2)
+
+
+def test_of_an_adapter_the_bytes_of_its_frames_are_counted() -> None:
+    traffic = Traffic()
+    told = RingPacket(1, 0, 3, "NIC 0", True, 7, 1, bytes(40), ())
+    frame = NetworkFrame(2, 0, "NIC 0", True, bytes(1514), None, "VALID", 0)
+    for event in (opened(device="NIC 0"), told, frame):
+        traffic.see(event)
+    traffic.see(NetworkFrame(2, 0, "NIC 9", True, bytes(9), None, "VALID", 0))
+    (row,) = traffic.channels.values()
+    assert row.packets == [0, 1]
+    assert row.amount == 1514
 
 
 def test_sparklines_show_the_highest_full_and_the_lowest_at_all() -> None:
