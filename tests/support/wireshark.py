@@ -101,6 +101,8 @@ def _message(proto: ElementTree.Element) -> Message:
             made.complaints += [inner for inner in names if inner.startswith("ringminus.")]
         elif path in ("ringminus.event", f"{name}.message") and not made.message:
             made.message = one.get("show", "")
+        elif one.get("hide") == "yes":
+            continue  # for filters only
         elif path not in LINKS and path != f"ringminus.{made.message}":
             flags = [inner.get("showname", "").partition(":")[0] for inner in one.findall("field")]
             values = one.get("show", ""), one.get("value", ""), one.get("showname", "")

@@ -181,6 +181,20 @@ def test_requests_and_answers_are_linked(script: Path, tmp_path: Path) -> None:
     ]
 
 
+def test_a_message_is_found_by_its_selector_as_in_our_filters(script: Path, tmp_path: Path) -> None:
+    """Declarations of commands name the byte otherwise: `scsi.op` found nothing in Wireshark."""
+    scsi = bytes((0x2A, 0, 0, 0, 0x20, 0, 0, 0, 8, 0))
+    events: list[Event] = [
+        DeviceMessage(0, 0, "SCSI", "scsi", False, command, 10)
+        for command in (scsi, bytes((0x28, *scsi[1:])))
+    ]
+    path = tmp_path / "selector.pcapng"
+    write_capture(path, events)
+    wanted = 'ringminus.scsi.op == "WRITE_10" && ringminus.scsi.lba > 0x1000'
+    found = run_tshark(script, path, "-Y", wanted, "-T", "fields", "-e", "ringminus.scsi.op")
+    assert found.split() == ["42"]
+
+
 # ------------------------------------------------------------ what was not made by this version
 
 

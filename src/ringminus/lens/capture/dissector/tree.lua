@@ -71,6 +71,16 @@ local function add_place(tree, layer, place)
   else add_bytes(tree, known, range) end
 end
 
+-- The selector of a message whose form has another name for those bits: filters ask for it (scsi.op).
+local function add_selector(tree, layer, known)
+  local spec, plan = layer.spec, layer.plan
+  local selector = spec.selector ~= "" and known[spec.selector]
+  if selector and layer.size > 0 and not (plan and plan.by_name[spec.selector]) then
+    local value = INTEGER[selector.ftype] and number_of(layer.number)
+    if value then add_int(tree, selector, layer.tvb(layer.start, 1), value):set_generated():set_hidden() end
+  end
+end
+
 local function add_range(tree, layer, name, start, stop)
   if stop > start then
     add_bytes(tree, layer_fields[layer.protocol][name], layer.tvb(layer.start + start, stop - start))
@@ -158,6 +168,7 @@ function add_layer(tree, layer, names)
     item:append_text(": " .. layer.message)
     item:add(known.message.field, range_of(layer), layer.message):set_generated()
     table.insert(names, { layer.protocol, layer.message })
+    add_selector(item, layer, known)
   end
   local missing = missing_in(layer)
   if not plan then
