@@ -192,6 +192,7 @@ class Guest:
 
     def advance(self, milliseconds: int) -> None:
         """Let the NAT's time pass, and its alarms ring in their time."""
+        self.reactor.settle()  # who lets time pass waits
         end = self.clock.reference_time() + milliseconds * MILLISECOND
         while (due := self.timers.next_deadline()) <= end:
             self.clock.advance(max(due - self.clock.reference_time(), 0))

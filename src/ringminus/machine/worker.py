@@ -180,6 +180,8 @@ class Worker:
         if self._bus.holding:
             self._bus.guest_left(isinstance(ended, Halted) or self._vp.idle)
         self.machine.flush()
+        if self._reactor is not None:
+            self._reactor.settle()
         if isinstance(ended, Halted):
             await self._idle(ended)
         elif isinstance(ended, TripleFault):
@@ -205,6 +207,7 @@ class Worker:
         loop costs more than an answer may take. Gives whether the loop has others."""
         if self._reactor is None:
             return True
+        self._reactor.settle()
         if not self._loop_has_events.poll(milliseconds):
             return False
         self._reactor.dispatch()

@@ -20,6 +20,7 @@ class Reactor:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._ready: dict[int, Ready] = {}
+        self._put_off: list[Callable[[], None]] = []
 
     @property
     def fd(self) -> int:
@@ -39,9 +40,20 @@ class Reactor:
         if self._ready.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
+    def before_waiting(self, act: Callable[[], None]) -> None:
+        """Call `act`, once, before anybody waits the next time."""
+        self._put_off.append(act)
+
+    def settle(self) -> None:
+        """Do what was put off. Who waits for `fd` himself calls this first."""
+        while self._put_off:
+            self._put_off.pop()()
+
     def dispatch(self, timeout: float = 0) -> int:
         """Tell all whose files are ready; wait up to `timeout` seconds for the first (below 0: for ever).
         Gives how many were told."""
+        if self._put_off:
+            self.settle()
         events = self._epoll.poll(timeout)
         for fd, what in events:
             ready = self._ready.get(fd)  # an earlier one may have let go of it
@@ -52,4 +64,5 @@ class Reactor:
     def close(self) -> None:
         """Forget all."""
         self._ready.clear()
+        self._put_off.clear()
         self._epoll.close()

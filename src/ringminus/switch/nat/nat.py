@@ -76,6 +76,7 @@ class Nat:
         self._sockets = Sockets(self._stack.library.version < TELLS_OF_EVERY_SOCKET)
         self._timer = timers.timer(self._expire)
         self._emitting = self._blocked = self._unflushed = self._touched = self._closed = False
+        self._put_off = self._always = False
         reactor.watch(self._sockets.fd, READABLE, self._dispatch)
         try:
             for forward in config.forwards:
@@ -129,7 +130,7 @@ class Nat:
             self._touched = False
             while self._screen.resolves:  # what waited for an address: each call sends one of a connection
                 self._screen.resolves = self._poll(None)
-            self._refresh()
+            self._refresh_later()
             self._flush_port()
 
     def resumed(self) -> None:
@@ -246,7 +247,7 @@ class Nat:
         self._now = self._clock.reference_time()
         self._stack.tell_time(self._now)
         self._poll(self._sockets.ready())
-        self._refresh(always=True)
+        self._refresh_later(always=True)
         self._flush_port()
 
     def _poll(self, ready: dict[int, int] | None) -> bool:
@@ -264,11 +265,20 @@ class Nat:
         self._stack.tell_time(now)
         self._stack.expire(now)
         self._poll(None)
-        self._refresh(always=True)
+        self._always = True
+        self._refresh()
         self._flush_port()
 
-    def _refresh(self, always: bool = False) -> None:
+    def _refresh_later(self, always: bool = False) -> None:
+        """Libslirp may wait for something else now, which matters when somebody waits."""
+        self._always |= always
+        if not self._put_off:
+            self._put_off = True
+            self._reactor.before_waiting(self._refresh)
+
+    def _refresh(self) -> None:
         """Wait for what libslirp waits for."""
+        always, self._put_off, self._always = self._always, False, False
         if self._closed:  # by who got the frames just sent
             return
         due = self._refreshed + MILLISECOND
