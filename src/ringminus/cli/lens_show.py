@@ -51,7 +51,12 @@ def look_options(command: F) -> F:
     """The options of commands that show events."""
     for option in (
         click.option("--color", type=click.Choice(["auto", "always", "never"]), default="auto"),
-        click.option("--count", "-c", type=click.IntRange(min=0), default=0, help="End after so many."),
+        click.option(
+            *("--count", "-c"),
+            type=click.IntRange(min=1),
+            callback=lambda _context, _parameter, count: count or 0,
+            help="End after so many.",
+        ),
         click.option("--hex", "as_hex", is_flag=True, help="Show the bytes that events carry, too."),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each, in a line."),
     ):

@@ -14,9 +14,10 @@ from ringminus.events.base import Event
 class VmExit(Event):
     """The guest left guest mode and was answered.
 
-    `reason` is the exit's name (`cpuid`, `msr`, `hypercall`, `halt`, `port`, `mmio`, …), `rip` the
-    instruction that caused it, `detail` what it was about (a leaf, an MSR, a port, a call code),
-    `ns` the time that answering took on the host.
+    `reason` is the exit's name (`cpuid`, `rdmsr`, `wrmsr`, `hypercall`, `port-in`, `mmio-read`, …), `rip` the
+    instruction that caused it (of `mmio` the beginning of its straight run of instructions: the software
+    processor does not know better), `detail` what it was about (a leaf, an MSR, a port, a call code), `ns`
+    the time that answering took on the host.
     """
 
     POINT = "exits"
