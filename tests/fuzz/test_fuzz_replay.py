@@ -18,7 +18,7 @@ from ringminus.lens.capture.reader import open_capture
 from ringminus.machine.replay.adapter import build_adapter
 from ringminus.machine.replay.connection import Connection
 from ringminus.machine.replay.devices import host_of, make
-from ringminus.machine.replay.frames import Segment
+from ringminus.machine.replay.frames import LARGEST_SCALE, Segment
 from ringminus.machine.replay.guest import GuestReplay
 from ringminus.machine.replay.network import NetworkPlay
 from ringminus.machine.replay.recording import RecordedDevice, Recording
@@ -162,10 +162,8 @@ def test_frames_of_any_bytes(recorded: list[tuple[bytes, bytes, bytes]], live: l
 _numbers_of_tcp = st.integers(0, 7).map(lambda number: (number * 3 + 0xFFFFFFF8) & 0xFFFFFFFF)
 _segments = st.builds(
     Segment,
-    _numbers_of_tcp,
-    _numbers_of_tcp,
-    st.sampled_from((0, 2, 16, 18, 17, 4, 20)),
-    st.binary(max_size=9),
+    *(_numbers_of_tcp, _numbers_of_tcp, st.sampled_from((0, 2, 16, 18, 17, 4, 20)), st.binary(max_size=9)),
+    *(st.integers(0, 0xFFFF), st.none() | st.integers(0, LARGEST_SCALE)),
 )
 
 
@@ -179,6 +177,7 @@ def test_connections_of_any_segments(recorded: list[Segment], live: list[Segment
     connection.begin(live[0])
     passed: list[int] = []
     for segment in live:
+        connection.takes(segment)
         verdict = connection.hear(segment)
         assert 0 <= verdict.place <= len(recorded)
         passed += connection.passed()
