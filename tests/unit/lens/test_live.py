@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ringminus.errors import ConfigError, HostError
-from ringminus.lens import watchers
+from ringminus.lens import live, watchers
 from ringminus.lens.guests import NoSuchGuest, guests, place_of, take_free_name, take_name
 from ringminus.lens.hub import MOST_WATCHERS, Hub
 from ringminus.lens.live import LiveSource, connect
@@ -242,6 +242,25 @@ def test_closing_ends_who_reads_in_another_thread() -> None:
             assert await reading == []
             assert source.ended == ""
             await until(lambda: hub.watchers == 0)
+
+    play(scenario)
+
+
+def test_closing_ends_who_waits_for_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "PATIENCE", 60.0)
+
+    async def scenario() -> None:
+        async with guest():
+            source = await watch("box", "exits")
+            reading = asyncio.ensure_future(read(source))
+            await until(lambda: source._iterating)
+            monkeypatch.setattr(source, "_hear", lambda message: None)  # no answer is ever heard
+            asking = asyncio.ensure_future(asyncio.to_thread(source.request, "describe"))
+            await until(source._asking.locked)
+            source.close()
+            with pytest.raises(HostError, match="does not answer"):
+                await asyncio.wait_for(asking, 30)
+            await reading
 
     play(scenario)
 
