@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ringminus.cli.lens_note import ReadingNote
 from ringminus.cli.lens_source import (
     compiled,
     complete_either,
@@ -75,8 +76,9 @@ def _look(as_json: bool, as_hex: bool, count: int, color: str) -> Look:
 class Printer:
     """Prints events as `look` has them, the lines of a guest that runs as soon as there are no more."""
 
-    def __init__(self, look: Look, decoder: Decoder, partition: str) -> None:
+    def __init__(self, look: Look, decoder: Decoder, partition: str, note: ReadingNote) -> None:
         self._look = look
+        self._note = note
         self._decoder = decoder
         self._partition = partition
         self._lines: list[str] = []
@@ -91,6 +93,7 @@ class Printer:
         """Print what was added."""
         if self._lines:
             lines, self._lines = self._lines, []
+            self._note.clear()
             sys.stdout.write("\n".join(lines) + "\n")
             sys.stdout.flush()
 
@@ -120,18 +123,21 @@ def hex_lines(event: Event) -> list[str]:
 
 def _print(
     source: Source,
-    events: Iterable[Event],
     wanted: Callable[[Event], bool],
     decoder: Decoder,
     look: Look,
     *,
     live: bool,
 ) -> None:
-    printer = Printer(look, decoder, source.partition)
+    from ringminus.lens.order import in_order
+
+    note = ReadingNote(source)
+    printer = Printer(look, decoder, source.partition, note)
+    note.before = printer.flush  # few lines are not kept until there are many
     pending = getattr(source, "pending", lambda: False)
     shown = 0
     try:
-        for event in events:
+        for event in note.events() if live else in_order(note.events()):
             decoder.note(event)
             if wanted(event):
                 printer.add(event)
@@ -174,7 +180,6 @@ def show(
       ringminus lens show --json boot.pcapng nvsp | jq .messages[0]
     """
     from ringminus.lens.decode import Decoder
-    from ringminus.lens.order import in_order
 
     look, decoder = _look(as_json, as_hex, count, color), Decoder()
     wanted = compiled(words, decoder)
@@ -183,7 +188,7 @@ def show(
         if as_tree:
             _print_trees(source, wanted, decoder, look)
         else:
-            _print(source, source if follow else in_order(source), wanted, decoder, look, live=follow)
+            _print(source, wanted, decoder, look, live=follow)
     tell_end(source)
 
 
@@ -212,7 +217,7 @@ def watch(guest: str, words: tuple[str, ...], as_json: bool, as_hex: bool, count
     given = bool(words)
     with reading(source):
         keep = wanted if given else _is_news
-        _print(source, source, keep, decoder, look, live=True)
+        _print(source, keep, decoder, look, live=True)
     tell_end(source)
 
 

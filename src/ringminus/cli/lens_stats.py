@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ringminus.cli.lens_note import ReadingNote
 from ringminus.cli.lens_source import either_argument, is_file, open_either, reading, tell_end
 from ringminus.errors import ConfigError
 
@@ -66,7 +67,7 @@ def stats(what: str, as_json: bool, prometheus: bool, interval: float | None, du
 
 
 def _count(source: Source, figures: Figures) -> None:
-    for event in source:
+    for event in ReadingNote(source).events():
         figures.add(event)
 
 

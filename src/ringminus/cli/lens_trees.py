@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from ringminus.cli.lens_note import ReadingNote
 from ringminus.cli.lens_show import Look, hex_lines
 from ringminus.clock import REFERENCE_HZ
 from ringminus.lens.causes import Node, trees
@@ -30,14 +31,17 @@ def print_trees(
 ) -> None:
     """Print the trees in which there is a wanted event."""
 
+    note = ReadingNote(source)
+
     def judged() -> Iterator[tuple[Event, bool]]:
-        for event in source:
+        for event in note.events():
             decoder.note(event)
             yield event, wanted(event)
 
     found = trees(judged(), every=LIVE_LOOKS if live else FILE_LOOKS)
     for shown, root in enumerate(found, 1):
         lines = [_json(root, decoder, source.partition)] if look.as_json else _lines(root, decoder, look)
+        note.clear()
         sys.stdout.write("\n".join(lines) + ("\n" if look.as_json else "\n\n"))
         sys.stdout.flush()
         if shown == look.most:
