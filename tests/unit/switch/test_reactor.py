@@ -8,7 +8,8 @@ from ringminus.switch.reactor import READABLE, Reactor
 
 
 def test_what_is_put_off_is_done_once_before_somebody_waits() -> None:
-    reactor, done = Reactor(), []
+    reactor = Reactor()
+    done: list[int] = []
     reactor.before_waiting(lambda: done.append(1))
     assert not done
     reactor.dispatch()
@@ -21,7 +22,8 @@ def test_what_is_put_off_is_done_once_before_somebody_waits() -> None:
 
 
 def test_what_is_put_off_may_watch_a_file_and_put_off_more() -> None:
-    reactor, told = Reactor(), []
+    reactor = Reactor()
+    told: list[int] = []
     reader, writer = os.pipe()
     os.write(writer, b"x")
 
