@@ -214,6 +214,7 @@ static PyObject *core_invalidate(Core *self, PyObject *args) {
 static PyObject *core_flush(Core *self, PyObject *translations) {
     if (PyObject_IsTrue(translations)) {
         lib.tb_flush(self->cpu);
+        core_forget_blocks(self);
         memset(self->code_pages, 0, self->ram_size >> 12);
     }
     lib.tlb_flush(self->cpu);
@@ -347,6 +348,7 @@ static const struct {
     CONSTANT(ENV_CSTAR), CONSTANT(ENV_FMASK), CONSTANT(ENV_ERROR_CODE), CONSTANT(ENV_EXCEPTION_IS_INT),
     CONSTANT(ENV_OLD_EXCEPTION), CONSTANT(ENV_TSC_OFFSET), CONSTANT(ENV_STATE_SIZE), CONSTANT(XMM_STRIDE),
     {"ENV_CR", offsetof(Env, cr)}, {"ENV_SEGMENTS", offsetof(Env, segs)}, {"SEGMENT_SIZE", sizeof(Segment)},
+    CONSTANT(CPU_TRACE), CONSTANT(TB_CFLAGS), CONSTANT(TB_TRACE), CONSTANT(TB_PAGES),
     CONSTANT(TCG_CPU_ENV), CONSTANT(TCG_OP_SET_LABEL), CONSTANT(TCG_OP_LD_I32),
 };
 

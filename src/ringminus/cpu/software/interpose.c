@@ -383,6 +383,7 @@ bool x86_cpu_tlb_fill_x86_64(void *cpu, uint64_t address, int size, int access, 
 void tb_flush_x86_64(void *cpu) {
     lib.tb_flush(cpu);
     if (running != NULL && running->cpu == cpu) {
+        core_forget_blocks(running);
         memset(running->code_pages, 0, running->ram_size >> 12);
         running->flushes++;
         lib.tlb_flush(cpu);

@@ -14,6 +14,7 @@
 #define CPU_NEXT_CFLAGS 0x18 /* u32: flags of the next block, or all ones */
 #define CPU_INTERRUPT_REQUEST 0x1c
 #define CPU_SINGLESTEP 0x20
+#define CPU_TRACE 0x8188 /* u32: which trace events the CPU's blocks tell */
 #define CPU_EXCEPTION_INDEX 0x81a0
 #define CPU_CLASS 0x81b0
 #define CPU_KICK 0x8a42 /* u16, icount_decr.high: not 0 makes the next block return to the main loop */
@@ -44,6 +45,15 @@
 #define TLB_INVALID 0x800
 #define TLB_NOTDIRTY 0x400
 #define TLB_ENTRY_BITS 6
+
+/* TranslationBlock; its pages are two physical addresses, all ones for none */
+#define TB_PC 0
+#define TB_CS_BASE 8
+#define TB_FLAGS 0x10
+#define TB_CFLAGS 0x18
+#define TB_CFLAGS_MASK 0xff0effffu /* those that are compared: CF_HASH_MASK and CF_INVALID */
+#define TB_TRACE 0x1c
+#define TB_PAGES 0x48
 
 /* TCGContext, and numbers of its operations */
 #define TCG_CPU_ENV 0x98f0 /* the temporary that holds env, as an offset into the context */

@@ -40,6 +40,8 @@ typedef struct {
     void (*invalidate)(void *uc, uint64_t start, uint64_t end);
     void (*tlb_flush)(void *cpu);
     void (*tb_flush)(void *cpu);
+    uint64_t (*code_address)(Env *env, uint64_t pc);
+    void *(*find_block)(void *cpu, uint64_t pc, uint64_t cs_base, uint32_t flags, uint32_t cflags);
     void *check_exit_request;
     void (*gen_call)(void *tcg, void *function, void *result, int count, void **arguments);
     void (*gen_exit)(void *tcg, void *block, unsigned index);
@@ -52,6 +54,9 @@ typedef struct {
     void (*arithmetic[22])(Env *env, void *destination, void *source);
     void (*compare[4])(Env *env, void *destination, void *source);
 } Library;
+
+#define BLOCK_BITS 15
+#define BLOCKS (1u << BLOCK_BITS)
 
 typedef struct {
     uint64_t base;
@@ -85,6 +90,7 @@ typedef struct Core {
     size_t watch_count, watch_hit; /* the hit is a number from 1 on; 0 is none */
     bool watch_before;             /* the instruction of the hit is still to be run */
     uint64_t unaligned;            /* address of a store of which a second half is to be told */
+    void *blocks[BLOCKS];          /* translated blocks, by where they begin: see lookup.c */
 } Core;
 
 extern Library lib;
@@ -97,11 +103,12 @@ bool core_bad_fetch(void *uc, int type, uint64_t address, int size, int64_t valu
 uint64_t core_mmio_read(void *uc, uint64_t offset, unsigned size, void *window);
 void core_mmio_write(void *uc, uint64_t offset, unsigned size, uint64_t value, void *window);
 bool core_tlb_fill_installed(const Core *core);
+void core_forget_blocks(Core *core);
 void core_step_begin(Core *core);
 void core_step_end(Core *core);
 void core_step_turn(Core *core);
 
-static inline uint8_t *field(void *base, long offset) { return (uint8_t *)base + offset; }
+static inline uint8_t *field(const void *base, long offset) { return (uint8_t *)base + offset; }
 #define U16_AT(base, offset) (*(uint16_t *)field(base, offset))
 #define U32_AT(base, offset) (*(uint32_t *)field(base, offset))
 #define I32_AT(base, offset) (*(int32_t *)field(base, offset))
