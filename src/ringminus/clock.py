@@ -43,7 +43,7 @@ class TscClock(ReferenceClock):
         return self._read_tsc() if self._held is None else self._held
 
     def hold(self) -> None:
-        """Stand still until there was a `release` for each `hold`: a debugger and a person may both hold it."""
+        """Stand still until each `hold` has its `release`; a debugger and a person may both hold it."""
         if not self._holds:
             self._held = self._read_tsc()
         self._holds += 1
