@@ -134,12 +134,12 @@ class TestFullOutput:
 class TestBothSidesAgree:
     """What the guest counted, and what we counted."""
 
-    def test_every_interrupt_is_ended(self, statistics: dict[str, Any]) -> None:
-        ended = statistics["msrs"]["HV_X64_MSR_EOI"]["writes"]
+    def test_interrupts_are_ended_without_exits(self, statistics: dict[str, Any]) -> None:
+        """By the VP assist page; that each is ended the guest shows by taking the next one."""
+        exits = statistics["msrs"]["HV_X64_MSR_EOI"]["writes"]
         raised = sum(entry["count"] for entry in statistics["interrupts"])
-        assert ended > 100
-        # requests of a vector that was pending already are one interrupt for the guest
-        assert raised * 0.9 - 5 <= ended <= raised
+        assert raised > 100
+        assert exits < raised / 4
 
     def test_timer_interrupts(self, full: str, statistics: dict[str, Any]) -> None:
         by_guest = int(answer(full, "interrupts"))
