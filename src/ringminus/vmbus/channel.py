@@ -11,13 +11,13 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
 from typing import Any
 
 from ringminus.errors import GuestError
 from ringminus.hypervisor.status import HvStatus
 from ringminus.memory import GuestMemory
 from ringminus.tap import Tap
+from ringminus.vmbus.counters import Counters
 from ringminus.vmbus.device import Device, Packet
 from ringminus.vmbus.gpa import GpaRange
 from ringminus.vmbus.moderation import Moderation, Patience
@@ -33,24 +33,6 @@ XFER_PAGES = int(PacketType.DATA_USING_XFER_PAGES)
 GPA_DIRECT = int(PacketType.DATA_USING_GPA_DIRECT)
 # requests that a guest may have unanswered on one channel before we stop taking more
 OWED_LIMIT = 4096
-
-
-@dataclass(slots=True)
-class Counters:
-    """What passed; `ns` is the time spent in our code for the guest's packets while it was measured."""
-
-    packets_in: int = 0
-    packets_out: int = 0
-    bytes_in: int = 0
-    bytes_out: int = 0
-    signals_in: int = 0
-    signals_out: int = 0
-    ns: int = 0
-
-    def add(self, other: Counters) -> None:
-        """Count what `other` counted, too."""
-        for one in fields(self):
-            setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
 
 
 class OpenChannel:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from ringminus.vmbus.channel import Counters, OpenChannel
+from ringminus.vmbus.channel import OpenChannel
 from ringminus.vmbus.control.actions import OpenRequest
 from ringminus.vmbus.control.offers import Offer
+from ringminus.vmbus.counters import Counters
 from ringminus.vmbus.device import Device
 
 
