@@ -24,6 +24,8 @@ MEMORY_MIB = 512
 _APPEND = f"quiet ringminus.modules=no ringminus.run=/{SCRIPT_IN_GUEST} ringminus.end=reboot bench.only="
 # how far a guest's clock may be from ours: what the pipe and the two schedulers may add, and a share
 _CLOCK_SLACK, _CLOCK_TOLERANCE = 0.05, 0.05
+# as an installed program we find our bytecode made, wherever this runs
+_ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ def _process(arguments: list[str], errors: IO[bytes]) -> Iterator[subprocess.Pop
             stdout=subprocess.PIPE,
             stderr=errors,
             start_new_session=True,
+            env=_ENVIRONMENT,
         )
     except FileNotFoundError:
         raise HostError(f"{arguments[0]} is not installed") from None
