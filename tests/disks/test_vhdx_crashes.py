@@ -37,7 +37,7 @@ from support.disks import (
 )
 
 SIZE, BLOCK = 4 * MIB, MIB
-CRASHES = int(os.environ.get("RINGMINUS_CRASHES", "6"))
+CRASHES = int(os.environ.get("RINGMINUS_CRASHES", "3"))
 """At how many of the recorded changes each test crashes, once by a kill and once by a loss of power."""
 
 

@@ -25,7 +25,7 @@ from ringminus.vmbus.outbox import OUTBOX_LIMIT
 from ringminus.vmbus.wire import MESSAGE_SINT, PAYLOAD_LIMIT, Version
 from support.bus_bed import Recorder, add, echo
 from support.bus_driver import GuestDriver
-from support.effort import examples
+from support.effort import LONG, examples
 from support.hypervisor import EOM, MEMORY_SIZE, SCONTROL, SIM_PAGE, FakeEngine, Guest
 
 MEMORY = GuestMemory(MEMORY_SIZE)
@@ -235,7 +235,11 @@ def reaches(what: str, sequence: list[Step]) -> bool:
 
 
 @pytest.mark.parametrize(
-    "what", ["opened 0", "closed 0", "gone", "OPEN_CHANNEL_RESULT", "GPADL_TORNDOWN", "UNLOAD_RESPONSE"]
+    "what",
+    [
+        *("opened 0", "closed 0", "gone", "OPEN_CHANNEL_RESULT", "UNLOAD_RESPONSE"),
+        pytest.param("GPADL_TORNDOWN", marks=pytest.mark.skipif(not LONG, reason="RINGMINUS_LONG_TESTS=1")),
+    ],
 )
 def test_the_sequences_get_as_far_as_an_open_channel(what: str) -> None:
     """Otherwise the test here would only see refusals."""

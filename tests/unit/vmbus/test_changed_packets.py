@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+import ringminus.vmbus.channel
 from ringminus.changes import ChangeError
 from ringminus.memory import PAGE_SIZE
 from ringminus.tap import Event, RingPacket, Violation
@@ -182,18 +183,19 @@ def test_a_delayed_request_is_overtaken_and_keeps_its_ranges(bed: Bed) -> None:
     assert (late.changed, late.time) == ("delayed", bed.guest.clock.reference_time())
 
 
-def test_a_delayed_completion_is_owed_until_it_goes(bed: Bed) -> None:
+def test_a_delayed_completion_is_owed_until_it_goes(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ringminus.vmbus.channel, "OWED_LIMIT", 100)
     channel = bed.open(64)
     Changing(bed, answers(lambda event: event.delay(1)))
-    for number in range(OWED_LIMIT + 10):
+    for number in range(110):
         channel.send(b"", number, wants_completion=True)
-    assert len(bed.device.packets) == OWED_LIMIT
+    assert len(bed.device.packets) == 100
     received = []
     for _ in range(2):
         bed.guest.pass_time(SECOND)
         while found := channel.receive():
             received += found
-    assert [one.transaction_id for one in received] == list(range(OWED_LIMIT + 10))
+    assert [one.transaction_id for one in received] == list(range(110))
 
 
 def test_equal_delays_keep_the_order(bed: Bed) -> None:
