@@ -3,7 +3,8 @@
 The same guest does the same with its disk three times in each round: with ringminus as it would be without
 any point of observation, as it is while nobody listens, and while all that passes goes to a file. The first
 two are copies of the package that differ in nothing but the tests of points. Promised are at most 3 % for
-the second, and at most twice the time for the third.
+the second, and at most twice the time for the third. What is less than a machine's unrest is found in turns
+(`turns.py`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import shutil
 import sys
 import tempfile
 import timeit
@@ -25,6 +27,7 @@ import untapped
 from contenders import MEMORY_MIB, Contender, Run, measure
 from image import SOURCES, BenchImage, prepare_with
 from side_by_side import GUEST, Line, append
+from turns import compare
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
@@ -38,21 +41,56 @@ PROMISED = {NOBODY: 1.03, CAPTURE: 2.0}
 """Times, relative to those of the contender before it."""
 LINES = [line for line in disk_guest.LINES if line.name.startswith(("random", "sequential_read"))]
 PROCESSOR = "processor, in all"
+ENDLESS = "bin/disk_endless.sh"
+TURNS = (
+    ("random read, depth 1", "syscr", "fio.rw=randread fio.iodepth=1 fio.bs=4k"),
+    ("random read, depth 32", "syscr", "fio.rw=randread fio.iodepth=32 fio.bs=4k"),
+    ("random write, depth 1", "syscw", "fio.rw=randwrite fio.iodepth=1 fio.bs=4k"),
+    ("1 MiB reads in order", "syscr", "fio.rw=read fio.iodepth=4 fio.bs=1m"),
+)
+"""What two guests do in turns: its name, what counts it, and the guest's words."""
 TESTS = 200_000
 
 
 def contenders(image: BenchImage, disk: Path, directory: Path) -> list[Contender]:
-    plain, without, _ = untapped.copies(directory)
+    plain, without = directory / "plain", directory / "untapped"
     capture = directory / "all.pcapng"
 
     def made(name: str, package: Path, *options: str) -> Contender:
-        command = (*untapped.command(package), "run", "-k", str(image.bzimage), "-i", str(image.initrd))
-        command += ("--memory", f"{MEMORY_MIB}M", "--console", "stdio", "--no-reboot", "--disk", str(disk))
-        return Contender(
-            name, (*command, *options, "--append", f"{append(disk_guest.SCRIPT_IN_GUEST)}bench.only=")
-        )
+        command = (*guest_command(package, image, disk), *options)
+        return Contender(name, (*command, "--append", f"{append(disk_guest.SCRIPT_IN_GUEST)}bench.only="))
 
     return [made(WITHOUT, without), made(NOBODY, plain), made(CAPTURE, plain, "--capture", str(capture))]
+
+
+def guest_command(package: Path, image: BenchImage, disk: Path) -> tuple[str, ...]:
+    """That copy's guest, but for its kernel's words."""
+    command = (*untapped.command(package), "run", "-k", str(image.bzimage), "-i", str(image.initrd))
+    return (*command, "--memory", f"{MEMORY_MIB}M", "--console", "stdio", "--no-reboot", "--disk", str(disk))
+
+
+def in_turns(image: BenchImage, disk: Path, directory: Path, turns: int, timeout: float) -> dict[str, Any]:
+    """Without points and while nobody listens, in turns: µs of a processor for a request, and the ratio."""
+    copy = directory / "second.raw"
+    shutil.copyfile(disk, copy)
+    found = {}
+    for name, counter, words in TURNS:
+        print(f"lens, in turns: {name}", file=sys.stderr)
+        without, nobody = (
+            (*guest_command(directory / package, image, its), "--append", f"{append(ENDLESS)}{words}")
+            for package, its in (("untapped", disk), ("plain", copy))
+        )
+        found[name] = compare(without, nobody, counter, turns, timeout)
+    return found
+
+
+def turns_table(found: dict[str, Any]) -> str:
+    """The same for a person."""
+    text = f"{'processor for a request':<26}{WITHOUT + ' µs':>14}{NOBODY + ' µs':>18}{'ratio':>8}\n"
+    for name, (without, nobody, ratio) in found.items():
+        text += f"{name:<26}{without:>14.1f}{nobody:>18.1f}{ratio:>8.3f}  "
+        text += f"≤ {PROMISED[NOBODY]:.2f} {_word(ratio <= PROMISED[NOBODY])}\n"
+    return text
 
 
 @dataclass(slots=True)
@@ -148,11 +186,15 @@ def _run(arguments: argparse.Namespace) -> None:
     if unknown := [name for name in wanted if name not in names]:
         raise ConfigError(f"no line is named {', '.join(unknown)}: there are {', '.join(names)}")
     files = host_program("fio", "fio") | {disk_guest.SCRIPT_IN_GUEST: (SOURCES / "disk.sh").read_bytes()}
-    image = prepare_with(arguments.guest, "disk-bench", files, ("virtio_mmio", "virtio_blk"))
+    files[ENDLESS] = (SOURCES / "disk_endless.sh").read_bytes()
+    image = prepare_with(arguments.guest, "lens-bench", files, ("virtio_mmio", "virtio_blk"))
     with tempfile.TemporaryDirectory(prefix="ringminus-bench-", dir=arguments.guest.parent) as text:
         directory = Path(text)
         disk = directory / "disk.raw"
         disk_guest.make_disk(disk)
+        untapped.copies(directory)
+        turns = in_turns(image, disk, directory, arguments.turns, arguments.timeout)
+        print(f"Linux {image.kernel_version}, medians of {arguments.turns} turns\n\n{turns_table(turns)}")
         chosen = contenders(image, disk, directory)
         results = run_rounds(chosen, wanted, arguments.runs, arguments.timeout)
         capture = directory / "all.pcapng"
@@ -162,7 +204,7 @@ def _run(arguments: argparse.Namespace) -> None:
             assert source.lost == 0
     lines = [line for line in LINES if line.name in wanted]
     if arguments.json:
-        arguments.json.write_text(json.dumps(as_json(results, lines), indent=2) + "\n")
+        arguments.json.write_text(json.dumps({"turns": turns, **as_json(results, lines)}, indent=2) + "\n")
     print(f"Linux {image.kernel_version}, medians of {arguments.runs}\n\n{table(results, lines)}", end="")
 
 
@@ -172,6 +214,7 @@ def main() -> int:
         "--guest", type=Path, default=GUEST, help="a built guest, for its kernel (.cache/guest)"
     )
     parser.add_argument("--runs", type=int, default=5, help="rounds (default: 5)")
+    parser.add_argument("--turns", type=int, default=100, help="of two guests each (default: 100)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to this file")
     parser.add_argument("--only", metavar="LINES", help="lines, commas between")
     parser.add_argument("--timeout", type=float, default=240, help="for one boot (default: 240 seconds)")
