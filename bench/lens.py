@@ -76,11 +76,21 @@ def in_turns(image: BenchImage, disk: Path, directory: Path, turns: int, timeout
     found = {}
     for name, counter, words in TURNS:
         print(f"lens, in turns: {name}", file=sys.stderr)
-        without, nobody = (
-            (*guest_command(directory / package, image, its), "--append", f"{append(ENDLESS)}{words}")
-            for package, its in (("untapped", disk), ("plain", copy))
+        pairs = (("untapped", "plain"), ("plain", "untapped"))  # of two guests one has the better place
+        one_way, other_way = (
+            compare(
+                *(
+                    (*guest_command(directory / package, image, its), "--append", f"{append(ENDLESS)}{words}")
+                    for package, its in zip(packages, (disk, copy), strict=True)
+                ),
+                counter=counter,
+                turns=turns // 2,
+                timeout=timeout,
+            )
+            for packages in pairs
         )
-        found[name] = compare(without, nobody, counter, turns, timeout)
+        without, nobody = (one_way[0] + other_way[1]) / 2, (one_way[1] + other_way[0]) / 2
+        found[name] = without, nobody, (one_way[2] / other_way[2]) ** 0.5
     return found
 
 

@@ -79,7 +79,7 @@ def started(command: Sequence[str], counter: str, timeout: float) -> Iterator[Gu
 
 
 def compare(
-    first: Sequence[str], second: Sequence[str], counter: str, turns: int, timeout: float
+    first: Sequence[str], second: Sequence[str], *, counter: str, turns: int, timeout: float
 ) -> tuple[float, float, float]:
     """Microseconds of a request with the first and with the second command, and the median of the second's
     relative to the first's beside it."""
