@@ -12,6 +12,7 @@ from ringminus.hypervisor.apic import LocalApic
 from ringminus.hypervisor.apic_registers import InterruptCommand
 from ringminus.hypervisor.apic_timer import SHORTEST_PERIOD
 from ringminus.tap import Event, Interrupt, Tap, TimerExpired
+from support.interrupt_target import Target
 
 ID, VERSION, TPR, PPR, EOI, LDR, SVR = 0x802, 0x803, 0x808, 0x80A, 0x80B, 0x80D, 0x80F
 ISR0, TMR0, IRR0, ESR, ICR = 0x810, 0x818, 0x820, 0x828, 0x830
@@ -22,27 +23,6 @@ MASKED = 0x10000
 PERIODIC = 0x20000
 DIVIDE_BY_1 = 0xB
 XAPIC_BASE = 0xFEE00900
-
-
-class Target:
-    """A processor that takes what it is offered when the test says so."""
-
-    def __init__(self) -> None:
-        self.offer: int | None = None
-
-    def request_interrupt(self, vector: int) -> None:
-        self.offer = vector
-
-    def cancel_interrupt(self) -> None:
-        self.offer = None
-
-    def interrupt_requested(self) -> bool:
-        return self.offer is not None
-
-    def take(self) -> int:
-        assert self.offer is not None
-        taken, self.offer = self.offer, None
-        return taken
 
 
 class Bench:

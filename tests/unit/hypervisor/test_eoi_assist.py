@@ -8,32 +8,17 @@ from hypothesis import strategies as st
 from ringminus.hypervisor.apic_queue import NO_EOI_REQUIRED, InterruptQueue
 from ringminus.hypervisor.overlay import Overlay
 from ringminus.memory import MIB, PAGE_SIZE, GuestMemory
+from support.interrupt_target import Target
 
 PAGE = 5 * PAGE_SIZE
 ELSEWHERE = 9 * PAGE_SIZE
-
-
-class Processor:
-    """What takes interrupts when the test says so."""
-
-    def __init__(self) -> None:
-        self.offer: int | None = None
-
-    def request_interrupt(self, vector: int) -> None:
-        self.offer = vector
-
-    def cancel_interrupt(self) -> None:
-        self.offer = None
-
-    def interrupt_requested(self) -> bool:
-        return self.offer is not None
 
 
 class Guest:
     """A queue and a guest that uses its assist page as Linux does, or has none."""
 
     def __init__(self, assisted: bool = True) -> None:
-        self.processor = Processor()
+        self.processor = Target()
         self.queue = InterruptQueue(self.processor)
         self.memory = GuestMemory(2 * MIB)
         self.page = Overlay(self.memory)
@@ -55,8 +40,7 @@ class Guest:
         return self.page.gpa is not None and bool(self.memory.read(self.page.gpa, 1)[0] & NO_EOI_REQUIRED)
 
     def take(self) -> int | None:
-        taken, self.processor.offer = self.processor.offer, None
-        return taken
+        return self.processor.take()
 
     def end(self) -> None:
         if self.may_end_alone():

@@ -12,8 +12,8 @@ PROMPT, LATE = 100, PATIENCE + 1
 class Guest:
     """Rings a moderated channel; `told` are the numbers of doorbells that its interrupts were for."""
 
-    def __init__(self) -> None:
-        self.moderation = Moderation()
+    def __init__(self, moderation: Moderation | None = None) -> None:
+        self.moderation = Moderation() if moderation is None else moderation
         self.now = 0
         self.waiting = 0
         self.told: list[int] = []
@@ -27,8 +27,19 @@ class Guest:
     def leave(self, *, halted: bool, after: int = PROMPT) -> None:
         """The worker's part: it is called only while something is held."""
         self.now += after
+        if self.waiting and self.moderation.guest_left(self.now, halted):
+            self.interrupted()
+
+    def comes(self) -> None:
+        """A frame for the guest, of which it is told at once."""
         if self.waiting:
-            self.moderation.guest_left(self.now, halted)
+            self.moderation.came()
+        self.interrupted()
+
+    def idles(self) -> None:
+        """Nothing comes."""
+        if self.waiting:
+            self.moderation.nothing_came()
             self.interrupted()
 
     def interrupted(self) -> None:
@@ -125,47 +136,9 @@ def test_the_time_is_asked_only_when_it_matters() -> None:
     assert guest.moderation.needs_time
 
 
-class Sender:
-    """Rings a channel whose answers nobody waits for; `told` are the numbers of doorbells by interrupt."""
-
-    def __init__(self) -> None:
-        self.moderation = Patience()
-        self.now = 0
-        self.waiting = 0
-        self.told: list[int] = []
-
-    def ring(self, after: int = PROMPT) -> None:
-        self.now += after
-        self.waiting += 1
-        if self.moderation.tell_now(self.now):
-            self.interrupted()
-
-    def leave(self, *, halted: bool, after: int = PROMPT) -> None:
-        self.now += after
-        if self.waiting and self.moderation.guest_left(self.now, halted):
-            self.interrupted()
-
-    def comes(self) -> None:
-        """A frame for the guest, of which it is told at once."""
-        if self.waiting:
-            self.moderation.came()
-        self.interrupted()
-
-    def idles(self) -> None:
-        """Nothing comes."""
-        if self.waiting:
-            self.moderation.nothing_came()
-            self.interrupted()
-
-    def interrupted(self) -> None:
-        self.moderation.told()
-        self.told.append(self.waiting)
-        self.waiting = 0
-
-
-def patient() -> Sender:
-    """After the first messages."""
-    sender = Sender()
+def patient() -> Guest:
+    """One that does not wait for the answers, after its first messages."""
+    sender = Guest(Patience())
     while sender.moderation.tell_now(0):
         sender.moderation.told()
     sender.moderation.told()
@@ -218,7 +191,7 @@ def test_answers_do_not_become_old() -> None:
 
 
 def test_the_first_messages_are_awaited() -> None:
-    sender = Sender()
+    sender = Guest(Patience())
     for _ in range(SOON - 1):
         sender.ring()
     assert sender.told == [1] * (SOON - 1)
