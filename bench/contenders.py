@@ -98,10 +98,10 @@ def qemu(image: BenchImage, name: str, kernel: Path) -> Contender:
 
 
 @contextlib.contextmanager
-def _process(arguments: list[str], errors: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def child(arguments: list[str], errors: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """A child in a process group of its own, which does not outlive the block."""
     try:
-        child = subprocess.Popen(
+        process = subprocess.Popen(
             arguments,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -112,16 +112,16 @@ def _process(arguments: list[str], errors: IO[bytes]) -> Iterator[subprocess.Pop
     except FileNotFoundError:
         raise HostError(f"{arguments[0]} is not installed") from None
     try:
-        yield child
+        yield process
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
-        if child.stdout:
-            child.stdout.close()
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if process.stdout:
+            process.stdout.close()
 
 
-def _timed_lines(pipe: IO[bytes], deadline: float) -> Iterator[tuple[float, str]]:
+def timed_lines(pipe: IO[bytes], deadline: float) -> Iterator[tuple[float, str]]:
     """Each line with the time when its end was read. Raises `TimeoutError` at the deadline."""
     rest = b""
     with selectors.DefaultSelector() as selector:
@@ -165,13 +165,13 @@ def measure(contender: Contender, only: Sequence[str], timeout: float) -> Run:
 
     with tempfile.TemporaryFile() as errors:
         start = time.monotonic()
-        with _process(contender.arguments(only), errors) as child:
-            assert child.stdout is not None
+        with child(contender.arguments(only), errors) as process:
+            assert process.stdout is not None
             try:
-                for at, line in _timed_lines(child.stdout, start + timeout):
+                for at, line in timed_lines(process.stdout, start + timeout):
                     console.append(line)
                     _take(run, line, at, start, begun)
-                status = child.wait(max(0.1, start + timeout - time.monotonic()))
+                status = process.wait(max(0.1, start + timeout - time.monotonic()))
             except (TimeoutError, subprocess.TimeoutExpired):
                 raise failure(f"no end after {timeout:.0f} s") from None
             run.seconds["whole"] = time.monotonic() - start

@@ -23,15 +23,15 @@ from statistics import median
 from typing import Any
 
 import disk_guest
+import side_by_side
 import untapped
 from contenders import MEMORY_MIB, Contender, Run, measure
 from image import SOURCES, BenchImage, prepare_with
-from side_by_side import GUEST, Line, append
+from side_by_side import Line, append
 from turns import compare
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from ringminus.errors import ConfigError, HostError
 from ringminus.lens.capture.reader import open_capture
 from ringminus.tap import Tap
 from support.guest_programs import host_program
@@ -53,7 +53,7 @@ TESTS = 200_000
 
 
 def contenders(image: BenchImage, disk: Path, directory: Path) -> list[Contender]:
-    plain, without = directory / "plain", directory / "untapped"
+    plain, without = directory / untapped.PLAIN, directory / untapped.WITHOUT
     capture = directory / "all.pcapng"
 
     def made(name: str, package: Path, *options: str) -> Contender:
@@ -76,7 +76,7 @@ def in_turns(image: BenchImage, disk: Path, directory: Path, turns: int, timeout
     found = {}
     for name, counter, words in TURNS:
         print(f"lens, in turns: {name}", file=sys.stderr)
-        pairs = (("untapped", "plain"), ("plain", "untapped"))  # of two guests one has the better place
+        pairs = (untapped.COPIES, untapped.COPIES[::-1])  # of two guests one has the better place
         one_way, other_way = (
             compare(
                 *(
@@ -191,10 +191,7 @@ def as_json(results: Results, lines: Sequence[Line]) -> dict[str, Any]:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    names = [line.name for line in LINES]
-    wanted: list[str] = arguments.only.split(",") if arguments.only else names
-    if unknown := [name for name in wanted if name not in names]:
-        raise ConfigError(f"no line is named {', '.join(unknown)}: there are {', '.join(names)}")
+    wanted = side_by_side.wanted_lines(arguments.only, LINES)
     files = host_program("fio", "fio") | {disk_guest.SCRIPT_IN_GUEST: (SOURCES / "disk.sh").read_bytes()}
     files[ENDLESS] = (SOURCES / "disk_endless.sh").read_bytes()
     image = prepare_with(arguments.guest, "lens-bench", files, ("virtio_mmio", "virtio_blk"))
@@ -219,23 +216,10 @@ def _run(arguments: argparse.Namespace) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="What watching a guest costs.")
-    parser.add_argument(
-        "--guest", type=Path, default=GUEST, help="a built guest, for its kernel (.cache/guest)"
-    )
-    parser.add_argument("--runs", type=int, default=5, help="rounds (default: 5)")
+    parser = side_by_side.parser("What watching a guest costs.", runs=5)
     parser.add_argument("--turns", type=int, default=100, help="of two guests each (default: 100)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to this file")
-    parser.add_argument("--only", metavar="LINES", help="lines, commas between")
-    parser.add_argument("--timeout", type=float, default=240, help="for one boot (default: 240 seconds)")
-    try:
-        _run(parser.parse_args())
-    except (HostError, ConfigError, OSError) as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    arguments = parser.parse_args()
+    return side_by_side.ended(lambda: _run(arguments))
 
 
 if __name__ == "__main__":

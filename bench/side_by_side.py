@@ -101,10 +101,7 @@ def _run(
     prepare: Callable[[Path], AbstractContextManager[Prepared]],
     arguments: argparse.Namespace,
 ) -> None:
-    names = [line.name for line in lines]
-    wanted: list[str] = arguments.only.split(",") if arguments.only else names
-    if unknown := [name for name in wanted if name not in names]:
-        raise ConfigError(f"no line is named {', '.join(unknown)}: there are {', '.join(names)}")
+    wanted = wanted_lines(arguments.only, lines)
     with prepare(arguments.guest) as (image, chosen):
         runs: dict[str, list[Run]] = {contender.name: [] for contender in chosen}
         for number in range(1, arguments.runs + 1):
@@ -118,23 +115,43 @@ def _run(
     print(f"Linux {image.kernel_version}, {rounds}\n\n{text}", end="")
 
 
-def main(
-    what: str, lines: Sequence[Line], prepare: Callable[[Path], AbstractContextManager[Prepared]]
-) -> int:
-    """Measure as the command line says; `prepare(guest)` gives the image and whom to compare."""
-    parser = argparse.ArgumentParser(description=f"A guest's {what}, side by side with QEMU.")
-    parser.add_argument(
+def parser(description: str, runs: int) -> argparse.ArgumentParser:
+    """What all these benchmarks may be told."""
+    made = argparse.ArgumentParser(description=description)
+    made.add_argument(
         "--guest", type=Path, default=GUEST, help="a built guest, for its kernel (.cache/guest)"
     )
-    parser.add_argument("--runs", type=int, default=3, help="rounds (default: 3)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to this file")
-    parser.add_argument("--only", metavar="LINES", help="lines, commas between")
-    parser.add_argument("--timeout", type=float, default=240, help="for one boot (default: 240 seconds)")
+    made.add_argument("--runs", type=int, default=runs, help=f"rounds (default: {runs})")
+    made.add_argument("--json", type=Path, metavar="FILE", help="write all figures to this file")
+    made.add_argument("--only", metavar="LINES", help="lines, commas between")
+    made.add_argument("--timeout", type=float, default=240, help="for one boot (default: 240 seconds)")
+    return made
+
+
+def wanted_lines(only: str | None, lines: Sequence[Line]) -> list[str]:
+    """The names of `--only`, or all; raises `ConfigError` for one that is not there."""
+    names = [line.name for line in lines]
+    wanted = only.split(",") if only else names
+    if unknown := [name for name in wanted if name not in names]:
+        raise ConfigError(f"no line is named {', '.join(unknown)}: there are {', '.join(names)}")
+    return wanted
+
+
+def ended(work: Callable[[], None]) -> int:
+    """Do it; gives the exit status."""
     try:
-        _run(what, lines, prepare, parser.parse_args())
+        work()
     except (HostError, ConfigError, OSError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def main(
+    what: str, lines: Sequence[Line], prepare: Callable[[Path], AbstractContextManager[Prepared]]
+) -> int:
+    """Measure as the command line says; `prepare(guest)` gives the image and whom to compare."""
+    arguments = parser(f"A guest's {what}, side by side with QEMU.", runs=3).parse_args()
+    return ended(lambda: _run(what, lines, prepare, arguments))

@@ -12,15 +12,18 @@ import contextlib
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
 
+from contenders import child, timed_lines
+
 from ringminus.errors import HostError
 
 MOMENT, WARM_UP = 0.2, 2.0
-BEGUN = b"BEGIN endless"
+BEGUN = "BEGIN endless"
 
 
 class Guest:
@@ -57,25 +60,22 @@ class Guest:
 
 @contextlib.contextmanager
 def started(command: Sequence[str], counter: str, timeout: float) -> Iterator[Guest]:
-    """A guest that has begun with its endless work, and stands still."""
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0
-    )
-    assert process.stdout is not None
-    try:
-        said, deadline = b"", time.monotonic() + timeout
-        while BEGUN not in said:
-            more = os.read(process.stdout.fileno(), 4096)
-            said += more
-            if not more or time.monotonic() > deadline:
-                raise HostError(f"the guest did not begin: {said[-500:].decode('utf-8', 'replace')}")
+    """A guest that has begun with its endless work, and stands still. Raises `HostError`."""
+    with tempfile.TemporaryFile() as errors, child(list(command), errors) as process:
+        assert process.stdout is not None
+        said = []
+        try:
+            for _, text in timed_lines(process.stdout, time.monotonic() + timeout):
+                if text == BEGUN:
+                    break
+                said.append(text)
+            else:
+                raise HostError("\n".join(["the guest ended before it began:", *said[-15:]]))
+        except TimeoutError:
+            raise HostError(f"the guest did not begin within {timeout:.0f} s") from None
         time.sleep(WARM_UP)
         os.kill(process.pid, signal.SIGSTOP)
         yield Guest(process, counter)
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 def compare(

@@ -16,13 +16,11 @@ from ringminus.tap import EVENTS
 
 POINTS = {kind.POINT for kind in EVENTS}
 PACKAGE = Path(ringminus.__file__).parent
+WITHOUT, PLAIN = COPIES = ("untapped", "plain")
 
 
 class _Removed(ast.NodeTransformer):
     """`tap.point is not None` becomes False, `tap.point is None` True."""
-
-    def __init__(self) -> None:
-        self.count = 0
 
     def visit_Compare(self, node: ast.Compare) -> ast.expr:
         match node:
@@ -31,7 +29,6 @@ class _Removed(ast.NodeTransformer):
                 ops=[ast.Is() | ast.IsNot() as sign],
                 comparators=[ast.Constant(value=None)],
             ) if point in POINTS and _is_tap(tap):
-                self.count += 1
                 return ast.Constant(isinstance(sign, ast.Is))
         return node
 
@@ -41,15 +38,13 @@ def _is_tap(node: ast.expr) -> bool:
     return name.lstrip("_") == "tap"
 
 
-def copies(directory: Path) -> tuple[Path, Path, int]:
-    """The package as it is and without its points, as directories for PYTHONPATH; and how many tests of a
-    point there are no more."""
-    plain, without = directory / "plain", directory / "untapped"
-    removed = _copy(plain, strip=False), _copy(without, strip=True)
-    return plain, without, removed[1]
+def copies(directory: Path) -> None:
+    """Make the package as it is and without its points, as directories of these names for PYTHONPATH."""
+    for name in COPIES:
+        _copy(directory / name, strip=name == WITHOUT)
 
 
-def _copy(directory: Path, *, strip: bool) -> int:
+def _copy(directory: Path, *, strip: bool) -> None:
     shutil.copytree(PACKAGE, directory / "ringminus", ignore=shutil.ignore_patterns("__pycache__"))
     transformer = _Removed()
     for path in (directory / "ringminus").rglob("*.py"):
@@ -58,7 +53,6 @@ def _copy(directory: Path, *, strip: bool) -> int:
             tree = ast.fix_missing_locations(transformer.visit(tree))
         path.write_text(ast.unparse(tree), encoding="utf-8")
     compileall.compile_dir(directory, quiet=2)
-    return transformer.count
 
 
 def command(directory: Path) -> tuple[str, ...]:
