@@ -46,6 +46,7 @@ class InterruptQueue:
         "_offered",
         "_request",
         "_target",
+        "_word",
         "irr",
         "isr",
         "on_eoi",
@@ -60,12 +61,13 @@ class InterruptQueue:
         self._is_requested = target.interrupt_requested
         self._offered = self._lazy = -1
         self._assist: Overlay | None = None
+        self._word: memoryview | None = None  # while the assist page is shown
         self.clear()
 
     def set_assist(self, page: Overlay) -> None:
         """The guest's VP assist page; to be told before and after each time that it is moved."""
         self._settle()
-        self._assist = page if page.view is not None else None
+        self._assist, self._word = page, page.view
 
     def clear(self) -> None:
         """Forget everything."""
@@ -108,7 +110,7 @@ class InterruptQueue:
                 self.isr |= bit
             if self.irr:
                 self._offer()
-        if self._lazy >= 0 > self._offered and not self._is_lazy():
+        if self._lazy >= 0 > self._offered and self._word is not None and not self._word[0] & NO_EOI_REQUIRED:
             self._settle()  # it was ended
 
     def eoi(self) -> None:
@@ -137,42 +139,32 @@ class InterruptQueue:
             if vector != self._offered:
                 self._offered = vector
                 self._request(vector)
-                if self._assist is not None:
-                    self._allow(vector)
+                if self._word is not None:
+                    self._allow(vector, self._word)
         elif self._offered >= 0:
             self._settle()
             self._offered = -1
             self._target.cancel_interrupt()
 
-    def _allow(self, vector: int) -> None:
+    def _allow(self, vector: int, word: memoryview) -> None:
         """Let the guest end what it is offered without an exit, if nothing else is to be ended or waits."""
-        bit, assist = _BITS[vector], self._assist
-        if (
-            self.isr
-            or self.irr ^ bit
-            or (self.tmr | self._auto) & bit
-            or assist is None
-            or assist.view is None
-        ):
-            return
-        self._lazy = vector
-        assist.view[0] |= NO_EOI_REQUIRED
-        assist.touched(0, 1)
+        bit = _BITS[vector]
+        if not (self.isr or self.irr ^ bit or (self.tmr | self._auto) & bit):
+            self._lazy = vector
+            self._say(word, word[0] | NO_EOI_REQUIRED)
 
-    def _is_lazy(self) -> bool:
-        """Whether the guest has not ended yet what it may end without an exit."""
-        assist = self._assist
-        return assist is not None and assist.view is not None and bool(assist.view[0] & NO_EOI_REQUIRED)
+    def _say(self, word: memoryview, value: int) -> None:
+        word[0] = value
+        if self._assist is not None:
+            self._assist.touched(0, 1)
 
     def _settle(self) -> None:
         """End what the guest ended without an exit; from now on it has to exit."""
         lazy, self._lazy = self._lazy, -1
-        if lazy < 0:
+        if lazy < 0 or self._word is None:
             return
-        if self._is_lazy():
-            assert self._assist is not None and self._assist.view is not None
-            self._assist.view[0] &= ~NO_EOI_REQUIRED & 0xFF
-            self._assist.touched(0, 1)
+        if self._word[0] & NO_EOI_REQUIRED:
+            self._say(self._word, self._word[0] ^ NO_EOI_REQUIRED)
         elif self._offered < 0:
             self._end(_BITS[lazy])
 
@@ -202,7 +194,7 @@ class InterruptQueue:
 
     def restore_queue(self, state: dict[str, Any]) -> None:
         """The state that `save_queue` gave; then `set_assist` has to be called."""
-        self._lazy, self._assist = -1, None
+        self._lazy, self._assist, self._word = -1, None, None
         self.clear()
         self._target.cancel_interrupt()
         self.irr = state["irr"]
