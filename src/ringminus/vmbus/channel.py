@@ -320,15 +320,16 @@ class OpenChannel:
 
     def guest_left(self, halted: bool) -> None:
         """The guest is not running any more: what was held back goes out, if it does not wait for more."""
-        moderation = self._moderation
-        tell = moderation is None or moderation.guest_left(self._now(), halted)
-        if tell and self._untold and self._alive:
-            self._interrupt_guest()
+        if self._moderation is None or self._moderation.guest_left(self._now(), halted):
+            self._let_go()
 
     def nothing_came(self) -> None:
         """The guest idles, and no more comes: what is held back goes out."""
         if self._moderation is not None:
             self._moderation.nothing_came()
+        self._let_go()
+
+    def _let_go(self) -> None:
         if self._untold and self._alive:
             self._interrupt_guest()
 
